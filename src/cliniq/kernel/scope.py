@@ -1,0 +1,37 @@
+"""In whose name the database is asked: each scope has its own database role and its own walls."""
+
+from typing import TypeAlias
+
+from cliniq.kernel.ids import ClinicId, PersonId
+from cliniq.kernel.permissions import Permission
+from cliniq.kernel.record import Record
+
+
+class ClinicScope(Record, frozen=True):
+    """A member of staff uses `permission` in `clinic_id`; every row of that clinic is in sight."""
+
+    person_id: PersonId
+    clinic_id: ClinicId
+    permission: Permission
+
+
+class PatientScope(Record, frozen=True):
+    """A person in one clinic: their own rows and their dependants'."""
+
+    person_id: PersonId
+    clinic_id: ClinicId
+
+
+class SelfScope(Record, frozen=True):
+    """A person across all clinics: their own rows and their dependants', to read."""
+
+    person_id: PersonId
+
+
+class PlatformScope(Record, frozen=True):
+    """The installation itself, without a clinic; `purpose` says why, and only named tables are in sight."""
+
+    purpose: str
+
+
+Scope: TypeAlias = ClinicScope | PatientScope | SelfScope | PlatformScope

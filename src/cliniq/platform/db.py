@@ -1,0 +1,275 @@
+"""One request or job is one transaction in one scope. Only this module begins and commits."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType, TracebackType
+from typing import Any, Generic, TypeAlias, TypeVar, assert_never, cast
+
+import asyncpg
+import structlog
+from asyncpg.pool import PoolConnectionProxy
+from typing_extensions import override
+
+from cliniq.kernel.problem import (
+    DependencyUnavailable,
+    Forbidden,
+    NotFound,
+    Problem,
+    Unauthenticated,
+)
+from cliniq.kernel.scope import ClinicScope, PatientScope, PlatformScope, Scope, SelfScope
+from cliniq.platform.clock import Clocks
+
+T = TypeVar("T")
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_SECONDS = 5  # for a free connection; then the caller is told to come back
+
+# What a seat may answer, by SQLSTATE.
+REFUSALS: Mapping[str, type[Problem]] = MappingProxyType(
+    {"CQ401": Unauthenticated, "CQ403": Forbidden, "CQ404": NotFound}
+)
+
+# What says that the database cannot serve anyone just now, rather than that a statement is wrong.
+ABSENT = (
+    OSError,
+    TimeoutError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.ConnectionFailureError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+)
+
+
+class CommitRefused(Exception):
+    """COMMIT was answered by a rollback: a statement had failed and its error was swallowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A pool for each database role, since a role that changes re-plans prepared statements."""
+
+    clinic: Pool
+    person: Pool
+    platform: Pool
+    clocks: Clocks
+
+    def pool_of(self, scope: Scope) -> tuple[Pool, str]:
+        """Say which pool serves a scope, and as which role."""
+        match scope:
+            case ClinicScope():
+                return self.clinic, "cliniq_clinic"
+            case PatientScope() | SelfScope():
+                return self.person, "cliniq_person"
+            case PlatformScope():
+                return self.platform, "cliniq_platform"
+            case _:
+                assert_never(scope)
+
+
+class ReadUnit:
+    """One read-only transaction: in whose scope, and when it began on either clock."""
+
+    __slots__ = ("connection", "now", "request_id", "scope", "wall")
+
+    def __init__(
+        self, connection: Connection, scope: Scope, now: datetime, wall: datetime, request_id: str
+    ) -> None:
+        self.connection = connection
+        self.scope = scope
+        self.now = now
+        self.wall = wall
+        self.request_id = request_id
+
+    async def part(self) -> None:
+        """Say what is left to say before COMMIT: a reader has nothing."""
+
+    def parted(self) -> None:
+        """Do what waits for COMMIT: a reader has nothing."""
+
+
+class Unit(ReadUnit):
+    """One transaction that writes, with what it has yet to say before and after COMMIT."""
+
+    __slots__ = ("_afterwards", "_parting")
+
+    def __init__(
+        self, connection: Connection, scope: Scope, now: datetime, wall: datetime, request_id: str
+    ) -> None:
+        super().__init__(connection, scope, now, wall, request_id)
+        self._parting: dict[Callable[[Unit, list[Any]], Awaitable[None]], list[Any]] = {}
+        self._afterwards: list[Callable[[], None]] = []
+
+    def before_commit(self, write: Callable[["Unit", list[T]], Awaitable[None]], item: T) -> None:
+        """Keep `item`; `write` gets all its items at once, as the last thing before COMMIT."""
+        self._parting.setdefault(write, []).append(item)
+
+    def after_commit(self, act: Callable[[], None]) -> None:
+        """Do something in this process once the transaction is true; it must not fail or wait."""
+        self._afterwards.append(act)
+
+    @override
+    async def part(self) -> None:
+        for write, items in self._parting.items():
+            await write(self, items)
+
+    @override
+    def parted(self) -> None:
+        for act in self._afterwards:
+            act()
+
+
+UnitT = TypeVar("UnitT", bound=ReadUnit)
+
+
+class Opening(Generic[UnitT]):
+    """A transaction that has yet to be opened: `async with` opens it, and commits or rolls back.
+
+    One round trip opens it as the scope's role. `seating` is SQL that checks who asks and names
+    the clinic; without it the scope is believed. All of it is local to the transaction, so no
+    pooler can leak a clinic.
+    Raises: UNAUTHENTICATED 401, NOT_FOUND 404, FORBIDDEN 403 where the seating refuses;
+    DEPENDENCY_UNAVAILABLE 503 where the database does not serve.
+    """
+
+    __slots__ = ("_connection", "_database", "_kind", "_pool", "_request_id", "_seating", "_unit", "scope")
+
+    def __init__(
+        self,
+        kind: type[UnitT],
+        database: Database,
+        scope: Scope,
+        seating: str | None = None,
+        request_id: str = "",
+    ) -> None:
+        self._kind = kind
+        self._database = database
+        self._seating = seating
+        self._request_id = request_id
+        self.scope = scope
+
+    async def __aenter__(self) -> UnitT:
+        self._pool, role = self._database.pool_of(self.scope)
+        clocks = self._database.clocks
+        try:
+            self._connection = await self._pool.acquire(timeout=PATIENCE_SECONDS)
+        except ABSENT as error:
+            raise _absent(error) from error
+        try:
+            mode = "begin" if issubclass(self._kind, Unit) else "begin read only"
+            seating = self._seating or _believe(self.scope)
+            await self._connection.execute(f"{mode}; set local role {role}; {seating}")
+        except BaseException as error:
+            await self._abandon()
+            raise _translated(error) from None
+        self._unit = self._kind(
+            self._connection, self.scope, clocks.clinic(), clocks.wall(), self._request_id
+        )
+        return self._unit
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            await self._abandon()
+            if isinstance(error, ABSENT):
+                raise _absent(error) from error
+            return
+        try:
+            await self._unit.part()
+            tag = await self._connection.execute("commit")
+        except BaseException as failure:
+            await self._abandon()
+            raise _translated(failure) from failure
+        await self._pool.release(self._connection)
+        if tag != "COMMIT":
+            raise CommitRefused
+        self._unit.parted()
+
+    async def _abandon(self) -> None:
+        """Roll back and give the connection back; one that cannot is thrown away.
+
+        Never hides the error that led here, and finishes although its task was cancelled.
+        """
+        await asyncio.shield(_roll_back(self._pool, self._connection))
+
+
+async def _roll_back(pool: Pool, connection: Connection) -> None:
+    try:
+        await connection.execute("rollback", timeout=PATIENCE_SECONDS)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()
+    await pool.release(connection)
+
+
+def _translated(error: BaseException) -> BaseException:
+    """Say in our words what the database refused; anything else stays what it is."""
+    if isinstance(error, asyncpg.PostgresError) and (
+        refusal := REFUSALS.get(str(error.sqlstate))
+    ):
+        return refusal()
+    return _absent(error) if isinstance(error, ABSENT) else error
+
+
+def _absent(error: BaseException) -> DependencyUnavailable:
+    log.warning("postgresql does not serve", error=type(error).__name__)
+    return DependencyUnavailable("postgresql")
+
+
+def _believe(scope: Scope) -> str:
+    """Name the scope's rows without asking who is behind it: for jobs and the roots."""
+    match scope:
+        case ClinicScope():  # ids by type, so they cannot carry SQL
+            return f"set local cliniq.clinic_id = '{scope.clinic_id}'"
+        case PlatformScope():
+            return "set local cliniq.clinic_id = ''"
+        case _:
+            raise TypeError("a person's scope is proved by a seat, never believed")
+
+
+def open_unit(
+    database: Database, scope: Scope, seating: str | None = None, request_id: str = ""
+) -> Opening[Unit]:
+    """Prepare a transaction that writes; see `Opening`."""
+    return Opening(Unit, database, scope, seating, request_id)
+
+
+def open_read_unit(
+    database: Database, scope: Scope, seating: str | None = None, request_id: str = ""
+) -> Opening[ReadUnit]:
+    """Prepare a transaction that only reads; PostgreSQL refuses a write in it."""
+    return Opening(ReadUnit, database, scope, seating, request_id)
+
+
+@asynccontextmanager
+async def open_database(dsn: str, size: int, clocks: Clocks) -> AsyncIterator[Database]:
+    """Open the three pools. Nothing to reset on release: a unit leaves nothing behind.
+
+    Bounds: `size` connections for staff, as many for patients, a third of it for the platform.
+    """
+    async with AsyncExitStack() as stack:
+        pools = [
+            await stack.enter_async_context(
+                asyncpg.create_pool(dsn, min_size=1, max_size=each, reset=_leave_as_is)
+            )
+            for each in (size, size, max(2, size // 3))
+        ]
+        yield Database(*cast("list[Pool]", pools), clocks=clocks)
+
+
+async def _leave_as_is(_connection: object) -> None: ...

@@ -1,0 +1,59 @@
+"""What must be true of the database before anyone is served, each as one sentence."""
+
+import asyncpg
+
+from cliniq.platform.migrate import steps
+from cliniq.platform.provision import SEATS
+
+OLDEST = 15
+
+
+async def complaints(dsn: str) -> list[str]:
+    """List what is wrong with the database as seen by the application's login; nothing is well.
+
+    Raises: OSError or asyncpg.PostgresError where it cannot be reached at all.
+    """
+    connection = await asyncpg.connect(dsn, timeout=5)
+    try:
+        return [*await _of_the_server(connection), *await _of_the_schema(connection)]
+    finally:
+        await connection.close()
+
+
+async def _of_the_server(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
+    login = await connection.fetchrow("""
+        select rolname, rolsuper, rolbypassrls,
+            exists (select from pg_class where relowner = pg_roles.oid) as owns
+        from pg_roles where rolname = current_user
+    """)
+    assert login is not None  # noqa: S101 - current_user is always a role
+    found = []
+    major = connection.get_server_version().major
+    if major < OLDEST:
+        found.append(f"PostgreSQL {major} is too old: Cliniq needs {OLDEST} or newer.")
+    if login["rolsuper"] or login["rolbypassrls"]:
+        found.append(f"The login {login['rolname']} is above row-level security: use a humble one.")
+    elif login["owns"]:
+        found.append(f"The login {login['rolname']} owns tables: the owner is for migrations only.")
+    missing = await connection.fetch(
+        "select seat from unnest($1::text[]) as seat where not exists (select from pg_roles"
+        " where rolname = seat and pg_has_role(current_user, oid, 'member'))",
+        list(SEATS),
+    )
+    found += [
+        f"The login {login['rolname']} may not become {row['seat']}: run `cliniq provision`."
+        for row in missing
+    ]
+    return found
+
+
+async def _of_the_schema(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
+    if await connection.fetchval("select to_regclass('schema_step')") is None:
+        return ["The database is empty: run `cliniq migrate`."]
+    done = {row["name"] for row in await connection.fetch("select name from schema_step")}
+    names = {step.name for step in steps()}
+    if pending := sorted(names - done):
+        return [f"The database lacks {pending[0]}: run `cliniq migrate`."]
+    if newer := sorted(done - names):
+        return [f"The database has run {newer[-1]}, which this release lacks."]
+    return []

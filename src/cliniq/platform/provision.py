@@ -1,0 +1,68 @@
+"""The roles and the database that a superuser makes once; afterwards no superuser is needed.
+
+`cliniq_owner` owns the schema and runs migrations. `cliniq_app` is the application's login: it owns
+nothing and may only become one of the three roles that the walls are written for.
+"""
+
+from urllib.parse import quote, urlsplit
+
+import asyncpg
+
+OWNER, LOGIN = "cliniq_owner", "cliniq_app"
+SEATS = ("cliniq_clinic", "cliniq_person", "cliniq_platform")
+
+_LIMITS = {
+    "statement_timeout": "10s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "30s",
+}
+
+
+async def provision(
+    admin_dsn: str, database: str, owner_password: str | None = None, password: str | None = None
+) -> tuple[str, str]:
+    """Make roles and database where they are missing; return the application's and owner's URL.
+
+    Idempotent: a second run changes nothing but the passwords that it is given.
+    """
+    connection = await asyncpg.connect(admin_dsn)
+    try:
+        for role in SEATS:
+            await _make_role(connection, role, "nologin")
+        await _make_role(connection, OWNER, "login", owner_password)
+        await _make_role(connection, LOGIN, "login", password)
+        await connection.execute(f"grant {', '.join(SEATS)} to {LOGIN}")
+        for name, value in _LIMITS.items():
+            await connection.execute(f"alter role {LOGIN} set {name} = '{value}'")
+        known = "select from pg_database where datname = $1"
+        if await connection.fetchrow(known, database) is None:
+            await connection.execute(f'create database "{database}" owner {OWNER}')
+    finally:
+        await connection.close()
+    return (
+        _url(admin_dsn, database, LOGIN, password),
+        _url(admin_dsn, database, OWNER, owner_password),
+    )
+
+
+async def _make_role(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    role: str,
+    login: str,
+    password: str | None = None,
+) -> None:
+    humble = f"{login} nosuperuser nobypassrls nocreatedb nocreaterole"
+    await connection.execute(f"""
+        do $$ begin create role {role} {humble};
+        exception when duplicate_object or unique_violation then null; end $$
+    """)  # unique_violation too: two runners on two databases of one server
+    if password is not None:
+        quoted = await connection.fetchval("select quote_literal($1::text)", password)
+        await connection.execute(f"alter role {role} password {quoted}")
+
+
+def _url(admin_dsn: str, database: str, user: str, password: str | None) -> str:
+    parts = urlsplit(admin_dsn)
+    place = parts.netloc.rpartition("@")[2]
+    secret = f":{quote(password, safe='')}" if password else ""
+    return parts._replace(netloc=f"{user}{secret}@{place}", path=f"/{database}").geturl()

@@ -1,0 +1,143 @@
+"""Settings: one frozen object, built by a composition root, never read at import."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "CLINIQ_"
+FOR_TESTS = "CLINIQ_TEST_"  # the test suite's own switches, not ours
+
+
+class SettingsRefused(Exception):
+    """A setting is missing or wrong; the message is one sentence for the operator."""
+
+
+class Settings(BaseSettings):
+    """What an operator may decide, from the environment (`CLINIQ_...`).
+
+    Without `database_url` the PostgreSQL that comes with the package runs under `data_dir`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL, as the application's login: owns nothing, no superuser"
+    )
+    owner_url: SecretStr | None = Field(
+        None, description="The same database, as the owner: migrations only"
+    )
+    secret: SecretStr | None = Field(
+        None,
+        description="The master secret, 32 characters or more; made in the data folder if absent",
+    )
+    data_dir: Path = Field(Path("var"), description="Folder of the embedded database")
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(8000, description="Port to listen on")
+    public_url: str | None = Field(
+        None, description="Address that patients' phones reach, printed into codes"
+    )
+    pool_size: Annotated[int, Field(ge=2, le=200)] = Field(
+        10, description="Connections for staff, and as many for patients"
+    )
+    log_level: str = Field("info", description="debug, info, warning or error")
+
+    @field_validator("secret")
+    @classmethod
+    def _long_enough(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and len(secret.get_secret_value()) < 32:  # noqa: PLR2004
+            raise ValueError("must have 32 characters or more")
+        return secret
+
+    @field_validator("database_url", "owner_url")
+    @classmethod
+    def _postgres(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(
+            ("postgresql://", "postgres://")
+        ):
+            raise ValueError("must begin with postgresql://")
+        return url
+
+    @field_validator("public_url")
+    @classmethod
+    def _web_address(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return url.rstrip("/") if url else None
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, level: str) -> str:
+        if level not in {"debug", "info", "warning", "error"}:
+            raise ValueError("must be debug, info, warning or error")
+        return level
+
+    @model_validator(mode="after")
+    def _server_needs_a_secret(self) -> Self:
+        if self.database_url is not None and self.secret is None:
+            raise ValueError("CLINIQ_SECRET is missing: it must be set with CLINIQ_DATABASE_URL")
+        if self.owner_url is not None and self.database_url is None:
+            raise ValueError("CLINIQ_OWNER_URL is set without CLINIQ_DATABASE_URL")
+        return self
+
+    @property
+    def address(self) -> str:
+        """Say where patients' phones reach this installation."""
+        return self.public_url or f"http://{self.host}:{self.port}"
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment.
+
+    Raises: SettingsRefused with one sentence for what is unknown, missing or wrong.
+    """
+    given = os.environ if environment is None else environment  # noqa: TID251 - the one place
+    named = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in given.items()
+        if name.startswith(PREFIX) and not name.startswith(FOR_TESTS)
+    }
+    if unknown := sorted(named.keys() - Settings.model_fields.keys()):
+        raise SettingsRefused(f"{PREFIX}{unknown[0].upper()} is no setting of Cliniq.")
+    try:
+        return Settings.model_validate(named)
+    except ValidationError as error:
+        raise SettingsRefused(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_input=False)[0]
+    said = first["msg"].removeprefix("Value error, ")
+    where = f"{PREFIX}{str(first['loc'][0]).upper()} is wrong: " if first["loc"] else ""
+    return f"{where}{said}."
+
+
+def master_secret(settings: Settings) -> str:
+    """Return the master secret; one machine without a set secret makes its own, once.
+
+    Raises: SettingsRefused where the file cannot be read or made.
+    """
+    if settings.secret is not None:
+        return settings.secret.get_secret_value()
+    file = settings.data_dir / "secret"
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            with file.open("x", opener=_private) as new:
+                new.write(secrets.token_urlsafe(48))
+        except FileExistsError:
+            pass
+        found = file.read_text(encoding="ascii")
+    except OSError as error:
+        raise SettingsRefused(f"{file} cannot be read or written: {error.strerror}.") from None
+    if len(found) < 32:  # noqa: PLR2004
+        raise SettingsRefused(f"{file} is damaged: it must hold 32 characters or more.")
+    return found
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,388 @@
+"""The embedded database, shared by processes that come, go, and are killed."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from cliniq.platform import embedded
+from cliniq.platform.embedded import (
+    EmbeddedDatabaseRefused,
+    embedded_server,
+    is_running,
+    programs,
+)
+
+BOUND_SECONDS = 30
+SOURCES = Path(embedded.__file__).parents[2]
+NOBODY = 65534
+
+PROGRAM = """
+import asyncio, concurrent.futures.thread, json, os, sys  # what root alone may be able to read
+from pathlib import Path
+
+sources, folder, user = sys.argv[1:]
+sys.path.insert(0, sources)
+
+import asyncpg
+from cliniq.platform.embedded import EmbeddedDatabaseRefused, embedded_server, programs
+
+def tell(**facts):
+    print(json.dumps(facts), flush=True)
+
+async def use():
+    async with embedded_server(Path(folder)) as dsn:
+        connection = await asyncpg.connect(dsn)
+        tell(started=await connection.fetchval("select pg_postmaster_start_time()::text"))
+        left = asyncio.Event()
+        asyncio.get_running_loop().add_reader(0, left.set)
+        try:
+            await left.wait()
+        finally:
+            await asyncio.sleep(0.2)
+            tell(served=await connection.fetchval("select true"))
+            await connection.close()
+
+if user:
+    os.setgroups([])
+    os.setgid(int(user))
+    os.setuid(int(user))
+if os.access(programs() / "postgres", os.X_OK):
+    try:
+        asyncio.run(use())
+    except EmbeddedDatabaseRefused as refusal:
+        tell(refused=str(refusal))
+else:
+    tell(unreachable=str(programs()))
+"""
+
+
+class Neighbour:
+    """Another process that uses the database until it is told to leave."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+
+    def said(self, fact: str) -> str | bool:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, f"ended without a word of {fact!r}"
+        told = json.loads(line)
+        if "unreachable" in told:
+            pytest.skip(f"an ordinary user cannot reach {told['unreachable']}")
+        assert fact in told, told
+        answer: str | bool = told[fact]
+        return answer
+
+    def leave(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        assert self.said("served")
+        assert self.process.wait(BOUND_SECONDS) == 0
+
+
+@contextmanager
+def neighbour(folder: Path, *, user: int | None = None) -> Iterator[Neighbour]:
+    command = (sys.executable, "-c", PROGRAM, SOURCES, folder, "" if user is None else str(user))
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # its own process group, for Ctrl-C
+    ) as process:
+        bound = threading.Timer(BOUND_SECONDS, process.kill)
+        bound.start()
+        try:
+            yield Neighbour(process)
+        finally:
+            bound.cancel()
+            process.kill()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A place for one database; a server that a failed test leaves behind ends with it."""
+    yield tmp_path / "var" / "postgres"
+    with suppress(FileNotFoundError, ProcessLookupError):
+        os.kill(pid_of(tmp_path / "var" / "postgres"), signal.SIGQUIT)
+
+
+@pytest.fixture
+def common() -> Iterator[Path]:
+    """A folder where an ordinary user may create one."""
+    path = Path(tempfile.mkdtemp(prefix="cliniq-test-"))
+    if os.geteuid() == 0:
+        os.chown(path, NOBODY, NOBODY)
+    yield path
+    with suppress(FileNotFoundError, ProcessLookupError):
+        os.kill(pid_of(path / "postgres"), signal.SIGQUIT)
+    shutil.rmtree(path)
+
+
+def ordinary_user() -> int | None:
+    return NOBODY if os.geteuid() == 0 else None
+
+
+def pid_of(folder: Path) -> int:
+    return int((folder / "data" / "postmaster.pid").read_text().split()[0])
+
+
+def state_of(folder: Path) -> str:
+    command = (programs() / "pg_controldata", folder / "data")
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return next(line for line in said.splitlines() if "cluster state" in line).split(":")[1].strip()
+
+
+async def ask(dsn: str, question: str) -> str:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return str(await connection.fetchval(question))
+    finally:
+        await connection.close()
+
+
+async def start_time(dsn: str) -> str:
+    return await ask(dsn, "select pg_postmaster_start_time()::text")
+
+
+def refusal_of(folder: Path) -> str:
+    async def use() -> None:
+        async with embedded_server(folder):
+            pass
+
+    with pytest.raises(EmbeddedDatabaseRefused) as refused:
+        asyncio.run(use())
+    return str(refused.value)
+
+
+def test_folder_of_another_major_version_is_refused_in_one_sentence(folder: Path) -> None:
+    (folder / "data").mkdir(parents=True)
+    (folder / "gate").touch()
+    (folder / "data" / "PG_VERSION").write_text("16\n")
+    assert "was made by PostgreSQL 16 and this release brings 18" in refusal_of(folder)
+
+
+def test_folder_used_for_something_else_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "letters").mkdir()
+    tmp_path.chmod(0o755)
+    assert "holds something else than Cliniq's database" in refusal_of(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in tmp_path.iterdir()] == ["letters"]
+
+
+def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "cannot be used: file exists" in refusal_of(tmp_path / "file")
+
+
+def test_ordinary_user_is_refused_a_folder_without_rights_in_one_sentence(common: Path) -> None:
+    common.chmod(0o500)
+    try:
+        with neighbour(common / "postgres", user=ordinary_user()) as stranger:
+            refusal = stranger.said("refused")
+    finally:
+        common.chmod(0o700)
+    assert refusal == (
+        f"The database folder {common / 'postgres'} cannot be used: "
+        f"permission denied ({common / 'postgres'})."
+    )
+
+
+def test_ordinary_user_runs_a_database_and_another_process_of_theirs_shares_it(
+    common: Path,
+) -> None:
+    folder = common / "postgres"
+    with neighbour(folder, user=ordinary_user()) as first:
+        started = first.said("started")
+        with neighbour(folder, user=ordinary_user()) as second:
+            assert second.said("started") == started
+            first.leave()
+            assert is_running(folder)
+            second.leave()
+    assert state_of(folder) == "shut down"
+
+
+def test_database_speaks_on_its_socket_only_and_stops_with_its_user(folder: Path) -> None:
+    async def use() -> None:
+        async with embedded_server(folder) as dsn:
+            assert is_running(folder)
+            assert folder.stat().st_mode & 0o777 == 0o700
+            assert await ask(dsn, "show listen_addresses") == ""
+            assert await ask(dsn, "show unix_socket_permissions") == "0700"
+            assert await ask(dsn, "show fsync") == "on"
+            assert await ask(dsn, "select usesuper from pg_user where usename = user") == "True"
+
+    assert not is_running(folder)
+    asyncio.run(use())
+    assert not is_running(folder)
+    assert state_of(folder) == "shut down"
+
+
+def test_programs_of_the_wheel_reach_the_database_by_the_same_dsn(folder: Path) -> None:
+    async def use() -> None:
+        async with embedded_server(folder) as dsn:
+            for command in (("psql", "-c", "select 1"), ("pgbench", "-i", "-q"), ("pg_dump",)):
+                run = (programs() / command[0], *command[1:], dsn)
+                await asyncio.to_thread(subprocess.run, run, check=True, capture_output=True)
+
+    asyncio.run(use())
+
+
+def test_last_one_out_stops_the_server_in_whichever_process(folder: Path) -> None:
+    async def use() -> str:
+        async with embedded_server(folder) as dsn:
+            started = await start_time(dsn)
+            async with embedded_server(folder) as again:
+                assert again == dsn
+            assert await start_time(dsn) == started
+            assert visitor.said("started") == started
+        return started
+
+    with neighbour(folder) as visitor:
+        asyncio.run(use())
+        assert is_running(folder)
+        visitor.leave()
+    assert not is_running(folder)
+    assert state_of(folder) == "shut down"
+
+
+def test_two_who_start_at_the_same_moment_get_the_same_server(folder: Path) -> None:
+    with neighbour(folder) as one, neighbour(folder) as other:
+        assert one.said("started") == other.said("started")
+        one.leave()
+        other.leave()
+    assert state_of(folder) == "shut down"
+
+
+def test_server_of_a_killed_user_is_taken_over_and_stopped(folder: Path) -> None:
+    with neighbour(folder) as victim:
+        started = victim.said("started")
+        victim.process.kill()
+        victim.process.wait()
+    assert is_running(folder)
+
+    async def use() -> None:
+        async with embedded_server(folder) as dsn:
+            assert await start_time(dsn) == started
+
+    asyncio.run(use())
+    assert state_of(folder) == "shut down"
+
+
+@pytest.mark.parametrize("number_now_of", ["nobody", "a program of the same user", "ourselves"])
+def test_pid_file_of_a_crash_does_not_prevent_a_start(folder: Path, number_now_of: str) -> None:
+    async def use(question: str) -> str:
+        async with embedded_server(folder) as dsn:
+            return await ask(dsn, question)
+
+    with neighbour(folder) as victim:
+        victim.said("started")
+        os.kill(pid_of(folder), signal.SIGKILL)
+        victim.process.kill()
+    pid_file = folder / "data" / "postmaster.pid"
+    owner = folder.stat().st_uid if os.geteuid() == 0 else None
+    with subprocess.Popen(("sleep", str(BOUND_SECONDS)), user=owner) as innocent:
+        pid = {"a program of the same user": innocent.pid, "ourselves": os.getpid()}
+        lines = pid_file.read_text().splitlines()
+        lines[0] = str(pid.get(number_now_of, lines[0]))
+        pid_file.write_text("\n".join(lines))
+        assert not is_running(folder)
+        assert asyncio.run(use("select 'served'")) == "served"
+        assert innocent.poll() is None
+        innocent.kill()
+    assert state_of(folder) == "shut down"
+
+
+@pytest.mark.parametrize("pid_file", ["", "1\n", "none\n\n"])
+def test_torn_pid_file_and_torn_creation_do_not_prevent_a_start(
+    folder: Path, pid_file: str
+) -> None:
+    async def use() -> None:
+        async with embedded_server(folder):
+            pass
+
+    (folder / "unfinished" / "base").mkdir(parents=True)
+    (folder / "gate").touch()
+    asyncio.run(use())
+    (folder / "data" / "postmaster.pid").write_text(pid_file)
+    asyncio.run(use())
+    assert state_of(folder) == "shut down"
+
+
+@pytest.mark.parametrize("name", ["long" * 30, "a b", "$(false)`'\",ü", "100%"])
+def test_any_path_works_and_leaves_nothing_in_the_temporary_folder(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix="c"))
+    temporary.chmod(0o711)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    async def use() -> None:
+        async with embedded_server(tmp_path / name) as dsn:
+            assert await ask(dsn, "select current_setting('data_directory')") == str(
+                tmp_path / name / "data"
+            )
+
+    asyncio.run(use())
+    temporary.rmdir()
+
+
+def test_ctrl_c_reaches_us_and_not_the_server(folder: Path) -> None:
+    with neighbour(folder) as user:
+        user.said("started")
+        os.killpg(user.process.pid, signal.SIGINT)
+        assert user.said("served")
+        user.process.wait(BOUND_SECONDS)
+    assert state_of(folder) == "shut down"
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.1, 0.3, 0.6])
+def test_user_cancelled_while_starting_leaves_no_server_and_no_lock(
+    folder: Path, seconds: float
+) -> None:
+    async def use() -> None:
+        async with embedded_server(folder):
+            pass
+
+    async def give_up() -> None:
+        task = asyncio.create_task(use())
+        await asyncio.sleep(seconds)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(give_up())
+    assert not is_running(folder)
+    asyncio.run(use())
+    assert state_of(folder) == "shut down"
+
+
+def test_event_loop_stays_awake_while_the_server_starts_and_stops(folder: Path) -> None:
+    async def use() -> None:
+        async with embedded_server(folder):
+            pass
+
+    async def longest_nap() -> float:
+        loop = asyncio.get_running_loop()
+        task, naps = asyncio.create_task(use()), [0.0]
+        while not task.done():
+            before = loop.time()
+            await asyncio.sleep(0.01)
+            naps.append(loop.time() - before)
+        await task
+        assert len(naps) > 10
+        return max(naps)
+
+    assert asyncio.run(longest_nap()) < 0.3
