@@ -27,6 +27,7 @@ from cliniq.platform.embedded import (
 BOUND_SECONDS = 30
 SOURCES = Path(embedded.__file__).parents[2]
 NOBODY = 65534
+STARTED = "select pg_postmaster_start_time()::text"
 
 PROGRAM = """
 import asyncio, concurrent.futures.thread, json, os, sys  # what root alone may be able to read
@@ -35,8 +36,10 @@ from pathlib import Path
 sources, folder, user = sys.argv[1:]
 sys.path.insert(0, sources)
 
-import asyncpg
+import asyncpg, structlog
 from cliniq.platform.embedded import EmbeddedDatabaseRefused, embedded_server, programs
+
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 def tell(**facts):
     print(json.dumps(facts), flush=True)
@@ -153,17 +156,14 @@ async def ask(dsn: str, question: str) -> str:
         await connection.close()
 
 
-async def start_time(dsn: str) -> str:
-    return await ask(dsn, "select pg_postmaster_start_time()::text")
+async def answer_of(folder: Path, question: str = "select 'served'") -> str:
+    async with embedded_server(folder) as dsn:
+        return await ask(dsn, question)
 
 
 def refusal_of(folder: Path) -> str:
-    async def use() -> None:
-        async with embedded_server(folder):
-            pass
-
     with pytest.raises(EmbeddedDatabaseRefused) as refused:
-        asyncio.run(use())
+        asyncio.run(answer_of(folder))
     return str(refused.value)
 
 
@@ -214,11 +214,14 @@ def test_ordinary_user_runs_a_database_and_another_process_of_theirs_shares_it(
     assert state_of(folder) == "shut down"
 
 
-def test_database_speaks_on_its_socket_only_and_stops_with_its_user(folder: Path) -> None:
+def test_database_speaks_on_its_socket_only_and_stops_with_its_user(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, misleading in (("PGPORT", "1"), ("PGDATA", "/nowhere"), ("LC_ALL", "xx_XX")):
+        monkeypatch.setenv(name, misleading)
+
     async def use() -> None:
         async with embedded_server(folder) as dsn:
-            assert is_running(folder)
-            assert folder.stat().st_mode & 0o777 == 0o700
             assert await ask(dsn, "show listen_addresses") == ""
             assert await ask(dsn, "show unix_socket_permissions") == "0700"
             assert await ask(dsn, "show fsync") == "on"
@@ -228,6 +231,7 @@ def test_database_speaks_on_its_socket_only_and_stops_with_its_user(folder: Path
     asyncio.run(use())
     assert not is_running(folder)
     assert state_of(folder) == "shut down"
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_programs_of_the_wheel_reach_the_database_by_the_same_dsn(folder: Path) -> None:
@@ -243,10 +247,10 @@ def test_programs_of_the_wheel_reach_the_database_by_the_same_dsn(folder: Path) 
 def test_last_one_out_stops_the_server_in_whichever_process(folder: Path) -> None:
     async def use() -> str:
         async with embedded_server(folder) as dsn:
-            started = await start_time(dsn)
+            started = await ask(dsn, STARTED)
             async with embedded_server(folder) as again:
                 assert again == dsn
-            assert await start_time(dsn) == started
+            assert await ask(dsn, STARTED) == started
             assert visitor.said("started") == started
         return started
 
@@ -272,70 +276,74 @@ def test_server_of_a_killed_user_is_taken_over_and_stopped(folder: Path) -> None
         victim.process.kill()
         victim.process.wait()
     assert is_running(folder)
+    assert asyncio.run(answer_of(folder, STARTED)) == started
+    assert state_of(folder) == "shut down"
+
+
+def test_pid_files_of_a_crash_do_not_prevent_a_start(folder: Path) -> None:
+    owner = None
+    for crash in (
+        "number of nobody",
+        "number of a program of the same user",
+        "number of ourselves",
+    ):
+        with neighbour(folder) as victim:
+            victim.said("started")
+            os.kill(pid_of(folder), signal.SIGKILL)
+            victim.process.kill()
+        if os.geteuid() == 0:
+            owner = folder.stat().st_uid
+        with subprocess.Popen(("sleep", str(BOUND_SECONDS)), user=owner) as innocent:
+            numbers = {crash: None, "number of a program of the same user": innocent.pid}
+            numbers["number of ourselves"] = os.getpid()
+            for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+                lock = folder / "data" / name
+                first, rest = lock.read_text().split("\n", 1)
+                lock.write_text(f"{numbers[crash] or first}\n{rest}")
+            assert not is_running(folder)
+            assert asyncio.run(answer_of(folder)) == "served", crash
+            assert innocent.poll() is None
+            innocent.kill()
+        assert state_of(folder) == "shut down"
+
+
+def test_busy_worker_of_a_killed_server_delays_a_start_and_does_not_prevent_it(
+    folder: Path,
+) -> None:
+    async def kill_while_busy(dsn: str) -> None:
+        busy = asyncio.create_task(ask(dsn, "select count(*) from generate_series(1, 2000000)"))
+        await asyncio.sleep(0.1)
+        os.kill(pid_of(folder), signal.SIGKILL)
+        await asyncio.sleep(0.1)
+        assert not is_running(folder)
+        assert await answer_of(folder) == "served"
+        await asyncio.gather(busy, return_exceptions=True)
 
     async def use() -> None:
         async with embedded_server(folder) as dsn:
-            assert await start_time(dsn) == started
+            await kill_while_busy(dsn)
 
     asyncio.run(use())
-    assert state_of(folder) == "shut down"
 
 
-@pytest.mark.parametrize("number_now_of", ["nobody", "a program of the same user", "ourselves"])
-def test_pid_file_of_a_crash_does_not_prevent_a_start(folder: Path, number_now_of: str) -> None:
-    async def use(question: str) -> str:
-        async with embedded_server(folder) as dsn:
-            return await ask(dsn, question)
-
-    with neighbour(folder) as victim:
-        victim.said("started")
-        os.kill(pid_of(folder), signal.SIGKILL)
-        victim.process.kill()
-    pid_file = folder / "data" / "postmaster.pid"
-    owner = folder.stat().st_uid if os.geteuid() == 0 else None
-    with subprocess.Popen(("sleep", str(BOUND_SECONDS)), user=owner) as innocent:
-        pid = {"a program of the same user": innocent.pid, "ourselves": os.getpid()}
-        lines = pid_file.read_text().splitlines()
-        lines[0] = str(pid.get(number_now_of, lines[0]))
-        pid_file.write_text("\n".join(lines))
-        assert not is_running(folder)
-        assert asyncio.run(use("select 'served'")) == "served"
-        assert innocent.poll() is None
-        innocent.kill()
-    assert state_of(folder) == "shut down"
-
-
-@pytest.mark.parametrize("pid_file", ["", "1\n", "none\n\n"])
-def test_torn_pid_file_and_torn_creation_do_not_prevent_a_start(
-    folder: Path, pid_file: str
-) -> None:
-    async def use() -> None:
-        async with embedded_server(folder):
-            pass
-
+def test_torn_pid_file_and_torn_creation_do_not_prevent_a_start(folder: Path) -> None:
     (folder / "unfinished" / "base").mkdir(parents=True)
     (folder / "gate").touch()
-    asyncio.run(use())
-    (folder / "data" / "postmaster.pid").write_text(pid_file)
-    asyncio.run(use())
-    assert state_of(folder) == "shut down"
+    assert asyncio.run(answer_of(folder)) == "served"
+    for torn in ("", "1\n", "no number\n\n"):
+        (folder / "data" / "postmaster.pid").write_text(torn)
+        assert asyncio.run(answer_of(folder)) == "served", torn
 
 
-@pytest.mark.parametrize("name", ["long" * 30, "a b", "$(false)`'\",ü", "100%"])
+@pytest.mark.parametrize("name", ["long" * 30, "a b", "$(false)`'\",ü"])
 def test_any_path_works_and_leaves_nothing_in_the_temporary_folder(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary = Path(tempfile.mkdtemp(prefix="c"))
     temporary.chmod(0o711)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-
-    async def use() -> None:
-        async with embedded_server(tmp_path / name) as dsn:
-            assert await ask(dsn, "select current_setting('data_directory')") == str(
-                tmp_path / name / "data"
-            )
-
-    asyncio.run(use())
+    answer = asyncio.run(answer_of(tmp_path / name, "show data_directory"))
+    assert answer == str(tmp_path / name / "data")
     temporary.rmdir()
 
 
@@ -348,16 +356,12 @@ def test_ctrl_c_reaches_us_and_not_the_server(folder: Path) -> None:
     assert state_of(folder) == "shut down"
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.1, 0.3, 0.6])
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 0.6])
 def test_user_cancelled_while_starting_leaves_no_server_and_no_lock(
     folder: Path, seconds: float
 ) -> None:
-    async def use() -> None:
-        async with embedded_server(folder):
-            pass
-
     async def give_up() -> None:
-        task = asyncio.create_task(use())
+        task = asyncio.create_task(answer_of(folder, "select pg_sleep(5)::text"))
         await asyncio.sleep(seconds)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -365,24 +369,19 @@ def test_user_cancelled_while_starting_leaves_no_server_and_no_lock(
 
     asyncio.run(give_up())
     assert not is_running(folder)
-    asyncio.run(use())
+    assert asyncio.run(answer_of(folder)) == "served"
     assert state_of(folder) == "shut down"
 
 
 def test_event_loop_stays_awake_while_the_server_starts_and_stops(folder: Path) -> None:
-    async def use() -> None:
-        async with embedded_server(folder):
-            pass
-
     async def longest_nap() -> float:
         loop = asyncio.get_running_loop()
-        task, naps = asyncio.create_task(use()), [0.0]
+        task, naps = asyncio.create_task(answer_of(folder)), [0.0]
         while not task.done():
             before = loop.time()
             await asyncio.sleep(0.01)
             naps.append(loop.time() - before)
-        await task
-        assert len(naps) > 10
+        assert await task == "served"
         return max(naps)
 
     assert asyncio.run(longest_nap()) < 0.3

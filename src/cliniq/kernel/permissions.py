@@ -148,7 +148,9 @@ def expand(words: Iterable[str]) -> frozenset[Permission]:
     for word in words:
         prefix = word.removesuffix("*")
         named = {
-            each for each in Permission if each == word or (prefix != word and each[: len(prefix)] == prefix)
+            each
+            for each in Permission
+            if each == word or (prefix != word and each[: len(prefix)] == prefix)
         }
         if not named:
             raise ValueError(word)

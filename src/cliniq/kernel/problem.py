@@ -1,7 +1,9 @@
 """The one error family. Every refusal the API can utter is a subclass of `Problem` (RFC 9457)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, TypeAlias
+
+from typing_extensions import override
 
 Fact: TypeAlias = str | int | float | bool | list[str] | None
 
@@ -35,6 +37,7 @@ class Unauthenticated(Problem):
     title = "Sign in first"
 
     @property
+    @override
     def headers(self) -> Mapping[str, str]:
         """Name the scheme, as RFC 6750 asks."""
         return {"WWW-Authenticate": "Bearer"}
@@ -80,6 +83,17 @@ class RuleBroken(Problem):
     title = "A clinic rule forbids this"
 
 
+class InvalidTransition(Conflict):
+    """The state does not allow the change; `allowed` names the states that can follow."""
+
+    code = "INVALID_TRANSITION"
+    title = "That is not possible in the present state"
+
+    def __init__(self, from_: str, to: str, allowed: Iterable[str]) -> None:
+        facts: dict[str, Fact] = {"from": from_, "to": to, "allowed": sorted(map(str, allowed))}
+        super().__init__(**facts)
+
+
 class PayloadTooLarge(Problem):
     """The body is larger than the API takes."""
 
@@ -108,6 +122,7 @@ class RateLimitExceeded(Problem):
         self.retry_after_seconds = retry_after_seconds
 
     @property
+    @override
     def headers(self) -> Mapping[str, str]:
         """Tell the wait in the standard header too."""
         return {"Retry-After": str(self.retry_after_seconds)}
@@ -124,6 +139,7 @@ class DependencyUnavailable(Problem):
         super().__init__(dependency=dependency)
 
     @property
+    @override
     def headers(self) -> Mapping[str, str]:
         """Ask clients to come back in a second."""
         return {"Retry-After": "1"}

@@ -2,9 +2,18 @@
 
 from typing import TypeAlias
 
-from cliniq.kernel.ids import ClinicId, PersonId
+from cliniq.kernel.ids import ClinicId, PersonId, SessionId
 from cliniq.kernel.permissions import Permission
 from cliniq.kernel.record import Record
+
+
+class Caller(Record, frozen=True):
+    """Who signed a request. `home_clinic_id` and `is_staff` save a try at the door, and prove nothing."""
+
+    person_id: PersonId
+    session_id: SessionId
+    home_clinic_id: ClinicId | None = None
+    is_staff: bool = False
 
 
 class ClinicScope(Record, frozen=True):
@@ -22,6 +31,12 @@ class PatientScope(Record, frozen=True):
     clinic_id: ClinicId
 
 
+class GuestScope(Record, frozen=True):
+    """Somebody at a clinic's door, not signed in: the clinic's signs, and nobody's rows."""
+
+    clinic_id: ClinicId
+
+
 class SelfScope(Record, frozen=True):
     """A person across all clinics: their own rows and their dependants', to read."""
 
@@ -34,4 +49,4 @@ class PlatformScope(Record, frozen=True):
     purpose: str
 
 
-Scope: TypeAlias = ClinicScope | PatientScope | SelfScope | PlatformScope
+Scope: TypeAlias = ClinicScope | PatientScope | GuestScope | SelfScope | PlatformScope

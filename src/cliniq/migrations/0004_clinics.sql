@@ -44,5 +44,3 @@ call wall_in('clinic', 'select, update', 'select', 'clinic');
 call wall_in('site', 'select, insert, update', 'select', 'clinic');
 call wall_in('check_in_point', 'select, insert, update', 'select', 'clinic');
 call admit_platform('clinic', 'select, insert');
-call admit_platform('site', 'select');
-call admit_platform('check_in_point', 'select');

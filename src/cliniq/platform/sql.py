@@ -18,11 +18,11 @@ import asyncpg
 from msgspec.structs import astuple
 
 from cliniq.kernel.record import Record
-from cliniq.platform.db import ReadUnit, Unit
+from cliniq.platform.db import ReadUnit
 
 P = ParamSpec("P")
 R = TypeVar("R")
-U = TypeVar("U", ReadUnit, Unit)
+U = TypeVar("U", bound=ReadUnit)
 
 
 class Statement(Generic[U, P, R]):

@@ -1,14 +1,15 @@
 /** @file Lead a person from the code at the door to a place in the queue. */
 
 import { createApi, NetworkFailure, Problem, SignedOut } from "./api.js";
-import { choiceView, signInView, startView, troubleView, workingView } from "./checkin-views.js";
+import { signInView, startView, troubleView, workingView } from "./checkin-views.js";
+import { choiceView } from "./choice-views.js";
 import { forgetPerson, forgetScan, keepScan, keptScan, keptVisit } from "./memory.js";
 import { hashSecret, newScanSecret } from "./scan-secret.js";
 import { say, setPlace, show } from "./stage.js";
 import { ended, restored, ticketOf } from "./tickets.js";
 import { tell, tellNoTicket, tellOpen } from "./troubles.js";
-import { wait } from "./waiting.js";
-import { listed } from "./words.js";
+import { Waiting } from "./waiting.js";
+import { listed, sentenceCase, untilThen } from "./words.js";
 
 /**
  * @typedef {import("./memory.js").Scan} Scan
@@ -119,6 +120,7 @@ async function exchange() {
  * Ask who this is, then go on with the scan.
  * @param {Scan} scan
  * @param {boolean} again whether a session has just ended
+ * @returns {Promise<void>}
  */
 function askWho(scan, again) {
   setPlace(placeOf(scan));
@@ -168,6 +170,7 @@ function signInWords(failure) {
  * Take the place in the queue, or let the person choose which visits begin.
  * @param {Scan} scan
  * @param {string[]} [appointmentIds]
+ * @returns {Promise<void>}
  */
 async function takePlace(scan, appointmentIds) {
   setPlace(placeOf(scan));
@@ -210,7 +213,7 @@ async function postScan(scan, appointmentIds) {
 /**
  * Let the person choose which visits begin.
  * @param {Scan} scan
- * @param {import("./checkin-views.js").Candidate[]} candidates
+ * @param {import("./choice-views.js").Candidate[]} candidates
  */
 function choose(scan, candidates) {
   const onChosen = (/** @type {string[]} */ ids) =>
@@ -252,11 +255,11 @@ async function celebrate(scan, answer) {
 /**
  * Stay with the tickets.
  * @param {Ticket[]} tickets
- * @param {{note?: string, others?: import("./checkin-views.js").Candidate[]}} beside
+ * @param {{note?: string, others?: import("./choice-views.js").Candidate[]}} beside
  */
 function follow(tickets, { note = "", others = [] }) {
   leave();
-  leave = wait({
+  const waiting = new Waiting({
     api,
     visit: { code, tickets },
     others,
@@ -273,6 +276,7 @@ function follow(tickets, { note = "", others = [] }) {
     },
     onSignedOut: () => attempt(() => signIn(true, () => attempt(resume, open)), open),
   });
+  leave = () => waiting.stop();
 }
 
 /** @param {Scan} scan */
@@ -308,7 +312,7 @@ function explain(failure, again) {
   const view = troubleView(trouble, { onStep, onBack: wayBack() });
   show(view, { title: trouble.title });
   if (failure instanceof NetworkFailure) leave = whenOnline(again);
-  if (trouble.opensAt) leave = whenOpen(view, failure, trouble.opensAt, again);
+  if (trouble.opensAt) leave = whenOpen(view, trouble.opensAt, again);
 }
 
 /** Forget who was signed in and ask again. */
@@ -331,15 +335,15 @@ function whenOnline(again) {
 /**
  * Count the minutes until check-in opens, and say so when it does.
  * @param {HTMLElement} view
- * @param {unknown} failure
  * @param {string} opensAt
  * @param {() => unknown} again
  */
-function whenOpen(view, failure, opensAt, again) {
+function whenOpen(view, opensAt, again) {
   const timer = setInterval(() => {
-    if (Date.now() < new Date(opensAt).getTime()) {
-      const countdown = view.querySelector(".lead");
-      if (countdown) countdown.textContent = tell(failure).sentences[0];
+    const left = untilThen(opensAt);
+    if (left || Date.now() < new Date(opensAt).getTime()) {
+      const countdown = view.querySelector("[data-counts]");
+      if (countdown) countdown.textContent = sentenceCase(left);
       return;
     }
     clearInterval(timer);

@@ -1,7 +1,5 @@
 /** @file Build what the page shows. Text is always set as text, so no value can become markup. */
 
-const SVG = "http://www.w3.org/2000/svg";
-
 /**
  * Make an element.
  * @template {keyof HTMLElementTagNameMap} K
@@ -22,23 +20,6 @@ export function el(tag, props = {}, ...children) {
   }
   for (const child of children) if (child) node.append(child);
   return node;
-}
-
-/**
- * Draw an icon of the set; it is decoration, the words beside it carry the meaning.
- * @param {string} name
- * @param {string} [className]
- * @returns {SVGElement}
- */
-export function icon(name, className = "icon") {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("class", className);
-  svg.setAttribute("aria-hidden", "true");
-  svg.setAttribute("focusable", "false");
-  const use = document.createElementNS(SVG, "use");
-  use.setAttribute("href", `/assets/icons.svg#${name}`);
-  svg.append(use);
-  return svg;
 }
 
 /**

@@ -1,32 +1,32 @@
 /** @file Draw the tickets, and the moment when one of them is called. */
 
-import { otherVisits } from "./checkin-views.js";
-import { el, icon } from "./dom.js";
+import { otherVisits } from "./choice-views.js";
+import { el } from "./dom.js";
+import { icon } from "./icons.js";
 import { peopleAhead, placeInLine, roomName } from "./words.js";
 
 /**
  * @typedef {import("./tickets.js").Ticket} Ticket
- * @typedef {import("./live.js").LiveStatus | "asking"} Freshness
+ * @typedef {import("./live-client.js").LiveStatus | "asking"} Freshness
  */
 
-const DOTS = 8;
+const DOTS = 6;
 
 /**
- * Show the tickets of this phone.
+ * Lay the table for the tickets of this phone.
  * @param {object} choice
- * @param {Ticket[]} choice.tickets
- * @param {import("./checkin-views.js").Candidate[]} choice.others visits elsewhere or later today
+ * @param {boolean} choice.several
+ * @param {import("./choice-views.js").Candidate[]} choice.others visits elsewhere or later today
  * @param {string} choice.note                  a sentence before the tickets, or nothing
+ * @param {string} choice.name                  of who is signed in
  * @param {() => void} choice.onAnother
  * @param {() => void} choice.onSignOut
- * @param {string} choice.name                  of who is signed in
  */
-export function ticketsView({ tickets, others, note, onAnother, onSignOut, name }) {
-  const title = tickets.length > 1 ? "Your tickets" : "Your ticket";
+export function ticketsView({ several, others, note, name, onAnother, onSignOut }) {
   return el(
     "section",
     { class: "step step-tickets" },
-    el("h1", { class: "unseen" }, title),
+    el("h1", { class: "unseen" }, several ? "Your tickets" : "Your ticket"),
     note && el("p", { class: "note" }, icon("check"), note),
     el("div", { class: "tickets", id: "tickets" }),
     others.length > 0 && otherVisits("Also today", others),
@@ -51,10 +51,12 @@ export function ticketsView({ tickets, others, note, onAnother, onSignOut, name 
 /**
  * Draw one ticket.
  * @param {Ticket} ticket
- * @param {{several: boolean, moved: boolean}} choice whether there are others, and whether its place
- *   has just changed
+ * @param {object} choice
+ * @param {boolean} choice.several whether there are other tickets
+ * @param {boolean} choice.moved   whether its place has just changed
+ * @param {boolean} choice.hint    whether it says what to do while waiting
  */
-export function ticketCard(ticket, { several, moved }) {
+export function ticketCard(ticket, { several, moved, hint }) {
   const title = `ticket-${ticket.entry_id}`;
   const mine = several && ticket.given_name ? ticket.given_name : "";
   const classes = ["ticket", `ticket-${ticket.status}`];
@@ -80,16 +82,25 @@ export function ticketCard(ticket, { several, moved }) {
       ),
       el("p", { class: "stub-doctor" }, ticket.practitioner_name),
     ),
-    el("div", { class: "fate" }, ...fateOf(ticket)),
+    el("div", { class: "fate" }, ...fateOf(ticket, hint).filter(isNode)),
   );
+}
+
+/**
+ * @param {Node | false} item
+ * @returns {item is Node}
+ */
+function isNode(item) {
+  return item !== false;
 }
 
 /**
  * Say what is true of this ticket now.
  * @param {Ticket} ticket
- * @returns {Node[]}
+ * @param {boolean} hint
+ * @returns {(Node | false)[]}
  */
-function fateOf(ticket) {
+function fateOf(ticket, hint) {
   const doctor = ticket.practitioner_name;
   const name = otherName(ticket);
   switch (ticket.status) {
@@ -98,7 +109,7 @@ function fateOf(ticket) {
         el("p", { class: "fate-title" }, placeInLine(ticket.position, name)),
         el("p", { class: "fate-words" }, peopleAhead(ticket.position, name)),
         lineOf(ticket.position, name || "You"),
-        el("p", { class: "fate-hint" }, hintFor(ticket.position)),
+        hint && el("p", { class: "fate-hint" }, hintFor(ticket.position)),
       ];
     case "called":
       return [
@@ -108,12 +119,13 @@ function fateOf(ticket) {
       ];
     case "in_progress":
       return [
+        el("div", { class: "badge" }, icon("person")),
         el("p", { class: "fate-title" }, name ? `${name} is being seen` : "You are being seen"),
         el("p", { class: "fate-words" }, whereSeen(ticket)),
       ];
     case "completed":
       return [
-        el("div", { class: "badge badge-done" }, icon("check")),
+        el("div", { class: "badge" }, icon("check")),
         el("p", { class: "fate-title" }, "All done"),
         el("p", { class: "fate-words" }, "Thank you for coming. We wish you well."),
       ];

@@ -85,14 +85,13 @@ export function restored(rows, remembered) {
  * @returns {Ticket}
  */
 export function withRow(ticket, row) {
-  return {
-    ...ticket,
+  return changed(ticket, {
     clinic_name: row.clinic_name || ticket.clinic_name,
     practitioner_name: row.practitioner_name || ticket.practitioner_name,
     room: row.room || ticket.room,
     status: statusOf(row.status),
     position: row.position || 0,
-  };
+  });
 }
 
 /**
@@ -100,7 +99,7 @@ export function withRow(ticket, row) {
  * @returns {Ticket}
  */
 function gone(ticket) {
-  return ended(ticket) ? ticket : { ...ticket, status: "unknown", position: 0 };
+  return ended(ticket) ? ticket : changed(ticket, { status: "unknown", position: 0 });
 }
 
 /**
@@ -109,6 +108,16 @@ function gone(ticket) {
  */
 export function ended(ticket) {
   return ticket.status === "completed" || ticket.status === "left";
+}
+
+/**
+ * Put who is called first and who is done last; the rest stay in their order.
+ * @param {Ticket[]} tickets
+ */
+export function byUrgency(tickets) {
+  const rank = (/** @type {Ticket} */ ticket) =>
+    ticket.status === "called" ? 0 : ended(ticket) ? 2 : 1;
+  return [...tickets].sort((a, b) => rank(a) - rank(b));
 }
 
 /**
@@ -132,7 +141,7 @@ export function followed(ticket, queue, frame) {
     const done = frame.kind === "queue.entry_completed.v1";
     return changed(ticket, { status: done ? "completed" : "left", position: 0 });
   }
-  return ended(ticket) ? ticket : changed(ticket, { status: "unknown", position: 0 });
+  return gone(ticket);
 }
 
 /**

@@ -5,7 +5,7 @@
  */
 
 import { NetworkFailure, Problem } from "./api.js";
-import { roomName, untilThen, whenIs } from "./words.js";
+import { roomName, sentenceCase, untilThen, whenIs } from "./words.js";
 
 /**
  * @typedef {"again" | "account" | "place" | null} NextStep what the page's button does
@@ -17,7 +17,8 @@ import { roomName, untilThen, whenIs } from "./words.js";
  * @property {NextStep} step
  * @property {string} [label]                    of the button
  * @property {boolean} [quiet]                   whether the button is only one way among others
- * @property {{term: string, text: string}[]} [facts]
+ * @property {{term: string, text: string, counts?: boolean}[]} [facts]
+ *   `counts` marks one that changes while it is read
  * @property {{label: string, href: string}} [link]
  * @property {string} [opensAt]                  an instant worth waiting for
  * @property {number} [waitSeconds]              how long the button rests
@@ -96,7 +97,7 @@ function tellUnknownCode() {
 function tellExpiredCode() {
   return {
     icon: "clock",
-    title: "This code has run out",
+    title: "This code has expired",
     sentences: [
       "The code on the screen changes all the time, so that only people who are here can use it.",
       "Please scan the code at the door again.",
@@ -170,14 +171,16 @@ function webAddress(address) {
  * @returns {Trouble}
  */
 function tellTooEarly({ opens_at }, now) {
-  const wait = untilThen(opens_at, now);
+  const when = whenIs(opens_at, now);
+  const facts = [
+    { term: "Check-in opens", text: sentenceCase(when) },
+    { term: "That is", text: sentenceCase(untilThen(opens_at, now)), counts: true },
+  ].filter((fact) => fact.text);
   return {
     icon: "clock",
     title: "You’re early",
-    sentences: [
-      `Check-in for your visit opens ${whenIs(opens_at, now)}${wait ? `, ${wait}` : ""}.`,
-      "Take a seat, and leave this page open if you like: it tells you when it is time.",
-    ],
+    sentences: ["Take a seat, and leave this page open if you like: it tells you when it is time."],
+    facts,
     step: "again",
     label: "Check again",
     quiet: true,

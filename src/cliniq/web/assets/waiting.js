@@ -2,14 +2,14 @@
 
 import { Problem } from "./api.js";
 import { byId } from "./dom.js";
-import { createLive, wakeWithPage } from "./live.js";
+import { LiveClient, wakeWithPage } from "./live-client.js";
 import { keepVisit } from "./memory.js";
 import { callOut, say, setTitle, show } from "./stage.js";
 import { otherName, showFreshness, ticketCard, ticketsView, turnView, turnWords } from "./ticket-views.js";
-import { ended, followed, restored, withRow } from "./tickets.js";
+import { byUrgency, ended, followed, restored, withRow } from "./tickets.js";
 import { peopleAhead, placeInLine, roomName, timeOf } from "./words.js";
 
-const BUZZ = [400, 150, 400, 150, 800];
+const BUZZ_MS = [400, 150, 400, 150, 800];
 const ASK_AFTER_TRIES = 3;
 const ASK_EVERY_MS = 20000;
 
@@ -19,211 +19,244 @@ const ASK_EVERY_MS = 20000;
  * @typedef {object} WaitingOptions
  * @property {import("./api.js").Api} api
  * @property {import("./memory.js").Visit} visit
- * @property {import("./checkin-views.js").Candidate[]} [others]
- * @property {string} [note]
+ * @property {import("./choice-views.js").Candidate[]} others  visits elsewhere or later today
+ * @property {string} note              a sentence that goes with fresh tickets, or nothing
  * @property {() => void} onAnother     the person wants to check in another visit
  * @property {() => void} onSignOut
  * @property {() => void} onSignedOut   the session is over, the tickets are not
  */
 
-/**
- * Show the tickets and follow their queues live.
- * @param {WaitingOptions} options
- * @returns {() => void} stops it
- */
-export function wait({ api, visit, others = [], note = "", onAnother, onSignOut, onSignedOut }) {
-  let tickets = visit.tickets;
+/** Show the tickets of this phone and keep them true. */
+export class Waiting {
+  #options;
+  /** @type {Ticket[]} */
+  #tickets;
+  #live;
+  #sleepless;
   /** @type {import("./ticket-views.js").Freshness} */
-  let freshness = "connecting";
-  let heardAt = timeOf(Date.now());
-  let stopped = false;
-  /** @type {Set<string>} calls that the person has seen */
-  const seen = new Set();
-  /** @type {string | null} the ticket whose call fills the page */
-  let onStage = null;
-  /** @type {Map<string, () => void>} */
-  const subscriptions = new Map();
+  #freshness = "connecting";
+  #heardAt = timeOf(Date.now());
+  #stopped = false;
+  /** @type {Set<string>} entries whose call the person has seen */
+  #seen = new Set();
+  /** @type {string | null} the entry whose call fills the page */
+  #onStage = null;
   /** @type {Set<string>} entries whose fate is being asked for */
-  const tracing = new Set();
+  #tracing = new Set();
+  /** @type {Map<string, () => void>} by queue */
+  #subscriptions = new Map();
   /** @type {any} */
-  let asking = null;
+  #askTimer = null;
 
-  const live = createLive({
-    requestPass: () => api.post("/live/passes"),
-    onStatus: (status, attempt) => {
-      if (stopped) return;
-      freshness = status;
-      if (status === "live") heardAt = timeOf(Date.now());
-      if (status === "reconnecting" && attempt >= ASK_AFTER_TRIES) ask();
-      showFreshness(byId("view"), freshness, heardAt);
-    },
-    onSignedOut,
-  });
-  const sleepless = wakeWithPage(live);
+  /** @param {WaitingOptions} options */
+  constructor(options) {
+    this.#options = options;
+    this.#tickets = options.visit.tickets;
+    this.#live = new LiveClient({
+      requestPass: () => options.api.post("/live/passes"),
+      onStatus: (status, attempt) => this.#noteStatus(status, attempt),
+      onSignedOut: options.onSignedOut,
+    });
+    this.#sleepless = wakeWithPage(this.#live);
+    keepVisit(options.visit);
+    this.#render();
+    this.#follow();
+  }
+
+  /** Leave the queues alone; the tickets stay what they are. */
+  stop() {
+    this.#stopped = true;
+    clearTimeout(this.#askTimer);
+    this.#sleepless();
+    this.#live.close();
+  }
+
+  // What the page shows
 
   /** Show whatever matters most now: a call that was not seen yet, else the tickets. */
-  function render() {
-    const call = tickets.find((each) => each.status === "called" && !seen.has(each.entry_id));
-    if (call) showTurn(call);
-    else showTickets();
-    setTitle(titleOf(tickets));
+  #render() {
+    const call = this.#tickets.find(
+      (ticket) => ticket.status === "called" && !this.#seen.has(ticket.entry_id),
+    );
+    if (!call) this.#showTickets();
+    else if (this.#onStage !== call.entry_id) this.#showTurn(call);
+    setTitle(titleOf(this.#tickets));
   }
 
   /** @param {Ticket} ticket */
-  function showTurn(ticket) {
-    if (onStage === ticket.entry_id) return;
-    onStage = ticket.entry_id;
+  #showTurn(ticket) {
+    this.#onStage = ticket.entry_id;
     const onGoing = () => {
-      seen.add(ticket.entry_id);
-      onStage = null;
-      render();
+      this.#seen.add(ticket.entry_id);
+      this.#render();
     };
     show(turnView({ ticket, onGoing }), { mood: "turn" });
     const room = ticket.room ? `Please go to ${roomName(ticket.room)}.` : "Please come in.";
     callOut(`${turnWords(ticket)}. ${room}`);
-    if (navigator.vibrate) navigator.vibrate(BUZZ);
+    if (navigator.vibrate) navigator.vibrate(BUZZ_MS);
   }
 
-  function showTickets() {
-    onStage = null;
-    const person = api.session()?.person;
-    const name = person ? `${person.given_name} ${person.family_name}` : "";
-    const waiting = tickets.every((each) => each.status === "waiting");
-    const greeting = waiting ? note : "";
-    const view = ticketsView({ tickets, others, note: greeting, onAnother, onSignOut, name });
-    show(view, { mood: tickets.some((each) => each.status === "called") ? "turn" : "calm" });
-    drawCards(new Set());
+  #showTickets() {
+    this.#onStage = null;
+    const { api, others, note, onAnother, onSignOut } = this.#options;
+    const session = api.session();
+    const view = ticketsView({
+      several: this.#tickets.length > 1,
+      others,
+      note: this.#tickets.every((ticket) => ticket.status === "waiting") ? note : "",
+      name: session ? `${session.person.given_name} ${session.person.family_name}` : "",
+      onAnother,
+      onSignOut,
+    });
+    const called = this.#tickets.some((ticket) => ticket.status === "called");
+    show(view, { mood: called ? "turn" : "calm" });
+    this.#drawCards(new Set());
   }
 
   /** @param {Set<string>} moved entries whose place has just changed */
-  function drawCards(moved) {
-    const cards = tickets.map((ticket) =>
-      ticketCard(ticket, { several: tickets.length > 1, moved: moved.has(ticket.entry_id) }),
+  #drawCards(moved) {
+    const first = this.#tickets.find((ticket) => ticket.status === "waiting");
+    const cards = byUrgency(this.#tickets).map((ticket) =>
+      ticketCard(ticket, {
+        several: this.#tickets.length > 1,
+        moved: moved.has(ticket.entry_id),
+        hint: ticket === first,
+      }),
     );
     byId("tickets").replaceChildren(...cards);
-    showFreshness(byId("view"), freshness, heardAt);
+    this.#showFreshness();
   }
+
+  #showFreshness() {
+    showFreshness(byId("view"), this.#freshness, this.#heardAt);
+  }
+
+  // What becomes of the tickets
 
   /**
    * Take over what became of the tickets, show it and say it.
-   * @param {Ticket[]} next
+   * @param {Ticket[]} tickets
    */
-  function become(next) {
-    const before = new Map(tickets.map((ticket) => [ticket.entry_id, ticket]));
-    tickets = next;
-    keepVisit({ ...visit, tickets });
-    const changed = next.filter((ticket) => before.get(ticket.entry_id) !== ticket);
-    for (const ticket of changed) if (ticket.status !== "called") seen.delete(ticket.entry_id);
-    if (changed.length) redraw(changed, before);
-    follow();
+  #become(tickets) {
+    const before = new Map(this.#tickets.map((ticket) => [ticket.entry_id, ticket]));
+    const changed = tickets.filter((ticket) => before.get(ticket.entry_id) !== ticket);
+    this.#tickets = tickets;
+    keepVisit({ ...this.#options.visit, tickets });
+    for (const ticket of changed) if (ticket.status !== "called") this.#seen.delete(ticket.entry_id);
+    if (changed.length) this.#redraw(changed, before);
+    this.#follow();
   }
 
   /**
    * @param {Ticket[]} changed
    * @param {Map<string, Ticket>} before
    */
-  function redraw(changed, before) {
+  #redraw(changed, before) {
     const turned = changed.some(
-      (ticket) => ticket.status === "called" || before.get(ticket.entry_id)?.status === "called",
+      ({ entry_id, status }) => status !== "unknown" && status !== before.get(entry_id)?.status,
     );
-    if (turned) {
-      if (changed.some((ticket) => ticket.entry_id === onStage)) onStage = null;
-      render();
-    } else if (!onStage) {
-      drawCards(new Set(changed.map((ticket) => ticket.entry_id)));
-      setTitle(titleOf(tickets));
+    if (turned || changed.some((ticket) => ticket.entry_id === this.#onStage)) {
+      if (changed.some((ticket) => ticket.entry_id === this.#onStage)) this.#onStage = null;
+      this.#render();
+    } else if (!this.#onStage) {
+      this.#drawCards(new Set(changed.map((ticket) => ticket.entry_id)));
+      setTitle(titleOf(this.#tickets));
     }
     const words = changed.map(wordsFor).filter(Boolean).join(" ");
     if (words) say(words);
   }
 
   /** Subscribe to the queues that still matter, and ask about tickets that vanished from theirs. */
-  function follow() {
-    const open = tickets.filter((ticket) => !ended(ticket));
+  #follow() {
+    const open = this.#tickets.filter((ticket) => !ended(ticket));
     const wanted = new Map(open.map((ticket) => [ticket.queue_id, ticket.clinic_id]));
     for (const [queueId, clinicId] of wanted) {
-      if (!subscriptions.has(queueId)) subscriptions.set(queueId, listen(queueId, clinicId));
+      if (!this.#subscriptions.has(queueId)) this.#subscribe(queueId, clinicId);
     }
-    for (const [queueId, unsubscribe] of subscriptions) {
+    for (const [queueId, unsubscribe] of this.#subscriptions) {
       if (wanted.has(queueId)) continue;
+      this.#subscriptions.delete(queueId);
       unsubscribe();
-      subscriptions.delete(queueId);
     }
-    for (const ticket of open) if (ticket.status === "unknown") trace(ticket);
-    if (!open.length && !stopped) stop();
+    for (const ticket of open) if (ticket.status === "unknown") this.#trace(ticket);
+    if (!open.length) this.stop();
   }
 
   /**
    * @param {string} queueId
    * @param {string} clinicId
    */
-  function listen(queueId, clinicId) {
-    return live.subscribe(`queue:${queueId}`, clinicId, {
-      onChange: (state, frame) => {
-        heardAt = timeOf(Date.now());
-        become(
-          tickets.map((each) =>
-            each.queue_id === queueId ? followed(each, state.queue, frame) : each,
+  #subscribe(queueId, clinicId) {
+    const unsubscribe = this.#live.subscribe(`queue:${queueId}`, clinicId, {
+      onChange: ({ queue }, frame) => {
+        this.#heardAt = timeOf(Date.now());
+        this.#become(
+          this.#tickets.map((ticket) =>
+            ticket.queue_id === queueId ? followed(ticket, queue, frame) : ticket,
           ),
         );
       },
       onRefused: () => {
-        freshness = "asking";
-        askNowAndThen();
+        this.#freshness = "asking";
+        this.#askNowAndThen();
       },
     });
+    this.#subscriptions.set(queueId, unsubscribe);
+  }
+
+  // What the server is asked apart from the socket
+
+  /**
+   * @param {import("./live-client.js").LiveStatus} status
+   * @param {number} attempt
+   */
+  #noteStatus(status, attempt) {
+    this.#freshness = status;
+    if (status === "live") this.#heardAt = timeOf(Date.now());
+    if (status === "reconnecting" && attempt >= ASK_AFTER_TRIES) this.#ask();
+    this.#showFreshness();
   }
 
   /**
    * Ask what became of a ticket that its queue no longer shows.
    * @param {Ticket} ticket
    */
-  async function trace(ticket) {
-    if (tracing.has(ticket.entry_id)) return;
-    tracing.add(ticket.entry_id);
+  async #trace(ticket) {
+    if (this.#tracing.has(ticket.entry_id)) return;
+    this.#tracing.add(ticket.entry_id);
     const path = `/queues/${ticket.queue_id}/entries/${ticket.entry_id}`;
     /** @type {any} */
     let row = null;
     try {
-      row = await api.get(path, { clinicId: ticket.clinic_id });
+      row = await this.#options.api.get(path, { clinicId: ticket.clinic_id });
     } catch (failure) {
       if (failure instanceof Problem && failure.status === 404) row = { status: "left" };
     }
-    tracing.delete(ticket.entry_id);
-    const current = tickets.find((each) => each.entry_id === ticket.entry_id);
-    if (stopped || !row || !current || current.status !== "unknown") return;
-    become(tickets.map((each) => (each === current ? withRow(current, row) : each)));
+    this.#tracing.delete(ticket.entry_id);
+    const current = this.#tickets.find((each) => each.entry_id === ticket.entry_id);
+    if (this.#stopped || !row || !current || current.status !== "unknown") return;
+    this.#become(this.#tickets.map((each) => (each === current ? withRow(current, row) : each)));
   }
 
   /** Ask without the socket: better a place that is a little old than one that is wrong. */
-  async function ask() {
-    const rows = await api.get("/me/queue").catch(() => null);
-    if (stopped || !rows) return;
-    heardAt = timeOf(Date.now());
-    const mine = new Set(tickets.map((ticket) => ticket.entry_id));
-    become(restored(rows.filter((/** @type {any} */ row) => mine.has(row.entry_id)), tickets));
-    showFreshness(byId("view"), freshness, heardAt);
+  async #ask() {
+    const rows = await this.#options.api.get("/me/queue").catch(() => null);
+    if (this.#stopped || !rows) return;
+    this.#heardAt = timeOf(Date.now());
+    const mine = new Set(this.#tickets.map((ticket) => ticket.entry_id));
+    const own = rows.filter((/** @type {{entry_id: string}} */ row) => mine.has(row.entry_id));
+    this.#become(restored(own, this.#tickets));
+    this.#showFreshness();
   }
 
   /** Ask again and again, where the socket is refused. */
-  async function askNowAndThen() {
-    clearTimeout(asking);
-    await ask();
-    if (!stopped) asking = setTimeout(askNowAndThen, ASK_EVERY_MS * (0.75 + Math.random() / 2));
+  async #askNowAndThen() {
+    clearTimeout(this.#askTimer);
+    await this.#ask();
+    if (this.#stopped) return;
+    const pause = ASK_EVERY_MS * (0.75 + Math.random() / 2);
+    this.#askTimer = setTimeout(() => this.#askNowAndThen(), pause);
   }
-
-  function stop() {
-    stopped = true;
-    clearTimeout(asking);
-    sleepless();
-    live.close();
-    showFreshness(byId("view"), "closed", "");
-  }
-
-  keepVisit(visit);
-  render();
-  follow();
-  return stop;
 }
 
 /**

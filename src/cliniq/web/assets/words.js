@@ -90,3 +90,11 @@ export function untilThen(instant, now = new Date()) {
   const said = hours === 1 ? "1 hour" : `${hours} hours`;
   return rest ? `in ${said} ${rest} min` : `in ${said}`;
 }
+
+/**
+ * Begin with a capital letter.
+ * @param {string} words
+ */
+export function sentenceCase(words) {
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}

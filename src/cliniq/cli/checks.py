@@ -1,0 +1,77 @@
+"""`cliniq doctor`: what is configured, what is reachable, what is wrong."""
+
+import secrets
+import socket
+from collections.abc import Iterable
+
+import asyncpg
+from rich.console import Console
+from rich.table import Table
+
+from cliniq.kernel.record import Record
+from cliniq.platform.embedded import is_running
+from cliniq.platform.health import complaints
+from cliniq.platform.settings import Settings, SettingsRefused, load_settings
+from cliniq.platform.source import database_urls
+
+
+class Finding(Record, frozen=True):
+    """One line of the doctor's report."""
+
+    about: str
+    well: bool
+    said: str
+
+
+def new_passwords() -> tuple[str, str]:
+    """Make passwords for the owner and for the application."""
+    return secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+
+
+async def examine(console: Console) -> bool:
+    """Print a report; answer whether all is well."""
+    try:
+        settings = load_settings()
+    except SettingsRefused as refusal:
+        return _print(console, [Finding("settings", well=False, said=str(refusal))])
+    findings = [*_settings(settings), _port(settings), *await _database(settings)]
+    return _print(console, findings)
+
+
+def _settings(settings: Settings) -> Iterable[Finding]:
+    where = "a server of yours" if settings.database_url else f"embedded, in {settings.data_dir}"
+    yield Finding("database", well=True, said=where)
+    secret = "set" if settings.secret else f"in {settings.data_dir}/secret"
+    yield Finding("master secret", well=True, said=secret)
+    yield Finding("address for patients", well=True, said=settings.address)
+    if settings.database_url and not settings.owner_url:
+        yield Finding("owner", well=True, said="not set: `cliniq migrate` cannot run from here")
+
+
+def _port(settings: Settings) -> Finding:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        taken = probe.connect_ex((settings.host, settings.port)) == 0
+    said = "in use: Cliniq, or somebody else, listens there" if taken else "free"
+    return Finding(f"port {settings.port}", well=True, said=said)
+
+
+async def _database(settings: Settings) -> list[Finding]:
+    if settings.database_url is None and not is_running(settings.data_dir / "postgres"):
+        return [Finding("PostgreSQL", well=True, said="not running; `cliniq up` starts it")]
+    try:
+        async with database_urls(settings) as urls:
+            wrong = await complaints(urls.application)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        return [Finding("PostgreSQL", well=False, said=f"does not answer: {error}")]
+    if wrong:
+        return [Finding("PostgreSQL", well=False, said=each) for each in wrong]
+    return [Finding("PostgreSQL", well=True, said="reachable, and as it should be")]
+
+
+def _print(console: Console, findings: list[Finding]) -> bool:
+    table = Table("", "about", "finding")
+    for each in findings:
+        table.add_row("[green]ok[/]" if each.well else "[red]!![/]", each.about, each.said)
+    console.print(table)
+    return all(each.well for each in findings)

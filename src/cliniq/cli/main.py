@@ -1,0 +1,130 @@
+"""`cliniq`: up, serve, migrate, provision, openapi, doctor."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import asyncpg
+import typer
+import uvloop
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from cliniq import __version__, app as composition
+from cliniq.cli import checks, server
+from cliniq.platform.clock import Clocks
+from cliniq.platform.embedded import EmbeddedDatabaseRefused
+from cliniq.platform.migrate import MigrationRefused, migrate as run_migrations
+from cliniq.platform.provision import provision as make_roles
+from cliniq.platform.settings import SettingsRefused, load_settings
+from cliniq.platform.source import database_urls, owner_of
+
+REFUSED = 2
+
+cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Cliniq runs clinics.")
+console = Console(stderr=True)
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run until done; what an operator can mend is one sentence and exit code 2."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work)
+    except (SettingsRefused, EmbeddedDatabaseRefused, MigrationRefused, server.StartRefused) as no:
+        console.print(f"cliniq: {no}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(REFUSED)
+    except (OSError, asyncpg.PostgresError) as error:
+        console.print(f"cliniq: the database does not answer: {error}", style="red", markup=False)
+        sys.exit(REFUSED)
+
+
+@cli.command()
+def up(
+    demo: Annotated[bool, typer.Option(help="Fill it with a clinic to play with.")] = False,
+) -> None:
+    """Migrate and serve, on the embedded PostgreSQL unless CLINIQ_DATABASE_URL names another."""
+    _run(server.up(demo=demo))
+
+
+@cli.command()
+def serve() -> None:
+    """Serve a database that is migrated already."""
+    _run(server.serve_only())
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database's schema up to date, as its owner."""
+    _run(_migrate())
+
+
+async def _migrate() -> None:
+    settings = load_settings()
+    async with database_urls(settings) as urls:
+        columns = SpinnerColumn(), TextColumn("{task.description}")
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task("migrating")
+            ran = await run_migrations(
+                owner_of(urls), Clocks(), lambda name: progress.update(task, description=name)
+            )
+    for name in ran:
+        typer.echo(name)
+    typer.echo(f"{len(ran)} steps ran." if ran else "Nothing to do.")
+
+
+@cli.command()
+def provision(
+    admin_url: Annotated[str, typer.Argument(help="A superuser's URL of the server.")],
+    database: Annotated[str, typer.Option(help="Name of the database to make.")] = "cliniq",
+) -> None:
+    """Make roles and database on a server of your own, once; prints the two settings."""
+    _run(_provision(admin_url, database))
+
+
+async def _provision(admin_url: str, database: str) -> None:
+    passwords = checks.new_passwords()
+    application, owner = await make_roles(admin_url, database, *passwords)
+    typer.echo(f"CLINIQ_DATABASE_URL={application}")
+    typer.echo(f"CLINIQ_OWNER_URL={owner}")
+
+
+@cli.command()
+def openapi(
+    output: Annotated[Path | None, typer.Option(help="A file instead of standard output.")] = None,
+) -> None:
+    """Print the OpenAPI document; needs no server and no database."""
+    document = json.dumps(composition.build_app().openapi(), indent=2) + "\n"
+    if output is None:
+        typer.echo(document, nl=False)
+    else:
+        output.write_text(document, encoding="utf-8")
+
+
+@cli.command()
+def doctor() -> None:
+    """Say what is configured, what is reachable, and what is wrong. Exit code 1 if anything is."""
+    healthy = True
+
+    async def examine() -> None:
+        nonlocal healthy
+        healthy = await checks.examine(Console())
+
+    _run(examine())
+    if not healthy:
+        sys.exit(1)
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Enter from the console script."""
+    with suppress(KeyboardInterrupt):
+        cli()

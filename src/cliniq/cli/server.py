@@ -1,0 +1,111 @@
+"""Serving: from settings to a listening socket, and cleanly back."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from signal import SIGINT, SIGTERM
+
+import uvicorn
+from rich.console import Console
+from typing_extensions import override
+
+from cliniq.app import build_app, open_house
+from cliniq.demo import set_stage
+from cliniq.platform.clock import Clocks
+from cliniq.platform.health import complaints
+from cliniq.platform.migrate import migrate
+from cliniq.platform.settings import Settings, load_settings, master_secret
+from cliniq.platform.source import database_urls, owner_of
+from cliniq.platform.telemetry import configure_logs
+
+GRACE_SECONDS = 10
+LARGEST_FRAME_BYTES = 4096
+
+console = Console(stderr=True)
+
+
+class StartRefused(Exception):
+    """The process cannot start; the message is one sentence for the operator."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without signal handlers of its own, which would end us before we have cleaned up."""
+
+    @override
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def up(*, demo: bool) -> None:
+    """Migrate, then serve; with a demo if asked.
+
+    Raises: SettingsRefused, EmbeddedDatabaseRefused, MigrationRefused, StartRefused.
+    """
+    settings = load_settings()
+    with _listening(settings) as listener:
+        async with database_urls(settings) as urls:
+            await migrate(owner_of(urls), Clocks())
+            await _serve(settings, urls.application, listener, demo=demo)
+
+
+async def serve_only() -> None:
+    """Serve a database that is migrated already.
+
+    Raises: SettingsRefused, EmbeddedDatabaseRefused, StartRefused.
+    """
+    settings = load_settings()
+    with _listening(settings) as listener:
+        async with database_urls(settings) as urls:
+            await _serve(settings, urls.application, listener, demo=False)
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    """Take the port first: whoever finds it taken has disturbed nothing."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            raise StartRefused(
+                f"Port {settings.port} of {settings.host} cannot be had ({error.strerror}):"
+                " choose another with CLINIQ_PORT."
+            ) from None
+        yield listener
+
+
+async def _serve(settings: Settings, dsn: str, listener: socket.socket, *, demo: bool) -> None:
+    configure_logs(settings.log_level)
+    if wrong := await complaints(dsn):
+        raise StartRefused(wrong[0])
+    async with open_house(dsn, master_secret(settings), settings.pool_size, Clocks()) as house:
+        stage = await set_stage(house.entrance, house.desk) if demo else None
+        app = build_app(house, settings.address, stage)
+        server = _Server(
+            uvicorn.Config(
+                app,
+                loop="uvloop",
+                http="httptools",
+                ws="websockets-sansio",
+                ws_max_size=LARGEST_FRAME_BYTES,
+                ws_per_message_deflate=False,
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+        )
+        for signal in (SIGINT, SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(signal, _stop, server)
+        console.print(f"Cliniq is at {settings.address}", style="bold", highlight=False)
+        await server.serve([listener])
+
+
+def _stop(server: uvicorn.Server) -> None:
+    """Stop gracefully; a second signal does not wait for those who are still being served."""
+    server.force_exit = server.should_exit
+    server.should_exit = True

@@ -1,0 +1,112 @@
+"""What the appointments room knows of a visit."""
+
+from datetime import date, datetime
+from enum import StrEnum
+from uuid import UUID
+
+from cliniq.kernel.record import Record
+
+
+class AppointmentStatus(StrEnum):
+    """Where a visit stands; each maps to a FHIR Appointment status."""
+
+    PROPOSED = "proposed"
+    BOOKED = "booked"
+    CONFIRMED = "confirmed"
+    CHECKED_IN = "checked_in"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    NO_SHOW = "no_show"
+    WAITLISTED = "waitlisted"
+    ENTERED_IN_ERROR = "entered_in_error"
+
+
+class Appointment(Record, frozen=True):
+    """One visit, from `starts_at` up to but without `ends_at` (UTC). `version` counts its changes."""
+
+    appointment_id: UUID
+    patient_id: UUID
+    practitioner_id: UUID
+    site_id: UUID
+    visit_type: str
+    starts_at: datetime
+    ends_at: datetime
+    status: AppointmentStatus
+    version: int
+
+
+class OwnAppointment(Record, frozen=True):
+    """A visit as its patient sees it across clinics."""
+
+    clinic_id: UUID
+    appointment_id: UUID
+    patient_id: UUID
+    practitioner_id: UUID
+    site_id: UUID
+    visit_type: str
+    starts_at: datetime
+    ends_at: datetime
+    status: AppointmentStatus
+    version: int
+
+
+class Wish(Record, frozen=True):
+    """A visit that somebody wants."""
+
+    patient_id: UUID
+    practitioner_id: UUID
+    site_id: UUID
+    visit_type: str
+    starts_at: datetime
+    ends_at: datetime
+
+
+class Change(Record, frozen=True):
+    """One step of a visit's history, as it is written with the step."""
+
+    appointment_id: UUID
+    starts_at: datetime
+    version: int
+    to_status: AppointmentStatus
+    new_starts_at: datetime
+    new_ends_at: datetime
+    changed_at: datetime
+    actor_id: UUID
+    reason: str
+
+
+class HistoryEntry(Record, frozen=True):
+    """One step of a visit's history. `version` is the one that the step made."""
+
+    version: int
+    changed_at: datetime
+    actor_id: UUID
+    from_status: AppointmentStatus | None
+    to_status: AppointmentStatus
+    starts_at: datetime
+    reason: str
+
+
+class Mark(Record, frozen=True):
+    """Where a page of a list ended."""
+
+    starts_at: datetime
+    appointment_id: UUID
+
+
+class Page(Record, frozen=True):
+    """A page of appointments, earliest first; `next_cursor` is none on the last."""
+
+    items: list[Appointment]
+    next_cursor: str | None
+
+
+class DayFilter(Record, frozen=True):
+    """Whose day is listed: exactly one of site, practitioner or patient, and which status, if any."""
+
+    day: date | None
+    site_id: UUID | None
+    practitioner_id: UUID | None
+    patient_id: UUID | None
+    status: AppointmentStatus | None

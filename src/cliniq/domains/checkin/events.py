@@ -1,0 +1,31 @@
+"""Facts this room tells."""
+
+from datetime import datetime
+from typing import ClassVar
+from uuid import UUID
+
+from typing_extensions import override
+
+from cliniq.domains.checkin.models import CodeKind
+from cliniq.platform.events import Event
+
+
+class CheckInCompleted(Event, frozen=True):
+    """A patient has arrived and waits."""
+
+    kind: ClassVar[str] = "checkin.completed.v1"
+    subject_type: ClassVar[str] = "check_in"
+
+    check_in_id: UUID
+    appointment_id: UUID
+    patient_id: UUID
+    check_in_point_id: UUID
+    queue_id: UUID
+    ticket: int
+    method: CodeKind
+    checked_in_at: datetime
+
+    @property
+    @override
+    def subject_id(self) -> UUID:
+        return self.check_in_id

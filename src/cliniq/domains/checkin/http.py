@@ -1,0 +1,162 @@
+"""Routes of the check-in room: parse, call one use case, present."""
+
+import asyncio
+from io import BytesIO
+from typing import Annotated
+from uuid import UUID
+
+import segno
+from fastapi import Depends
+from starlette.requests import HTTPConnection, Request
+from typing_extensions import override
+
+from cliniq.domains.appointments import api as appointments
+from cliniq.domains.checkin import errors, service
+from cliniq.domains.checkin.models import Code, CodeKind, ScanPassSold, ScanResult
+from cliniq.domains.checkin.schemas import FirstTouchIn, PictureFormat, ScanIn
+from cliniq.domains.clinics import api as clinics
+from cliniq.kernel.ids import ClinicId
+from cliniq.kernel.permissions import Permission
+from cliniq.kernel.problem import Forbidden, NotFound, RateLimitExceeded, Unauthenticated
+from cliniq.platform.db import ReadUnit, Unit
+from cliniq.platform.http.exchange import exchange_of
+from cliniq.platform.http.guards import (
+    Door,
+    Entrance,
+    Guard,
+    Policy,
+    entrance_of,
+    may_read,
+    public,
+    signed_in,
+)
+from cliniq.platform.http.problems import problems
+from cliniq.platform.http.route import Content, room
+
+router = room("/appointments", "check-in")
+
+FIRST_TOUCHES = "1200/minute"  # of one address: a whole waiting room may share it
+WRONG_CODES = "20/minute"  # of one person: only guessers need more
+
+
+def _trusted(entrance: Entrance, body: ScanIn) -> Code:
+    if body.code is not None:
+        return service.trust_fresh_code(entrance.keyring, body.code, entrance.database)
+    return service.trust_pass(
+        entrance.keyring, body.scan_pass or "", body.scan_secret or "", entrance.database
+    )
+
+
+class AtTheDoor(Policy):
+    """Lets in whoever is signed in and holds a code of ours: the clinic is the code's.
+
+    A forged code costs no message to the database.
+    """
+
+    _guard = Guard(Unit, None, own="stranger")
+
+    @property
+    @override
+    def words(self) -> str:
+        return "self, with a code of the clinic"
+
+    async def __call__(self, connection: HTTPConnection, body: ScanIn) -> Door[Unit]:
+        """Give a door into the clinic of the code.
+
+        Raises: UNAUTHENTICATED 401, QR_INVALID 404, QR_EXPIRED 409, RATE_LIMIT_EXCEEDED 429.
+        """
+        entrance = entrance_of(connection)
+        caller = signed_in(connection)
+        try:
+            code = _trusted(entrance, body)
+        except errors.QrInvalid:
+            await entrance.limits.hit(WRONG_CODES, "wrong-code", str(caller.person_id))
+            raise
+        exchange = exchange_of(connection)
+        return self._guard.door(
+            entrance,
+            caller,
+            ClinicId(code.clinic_id),
+            f"POST {exchange.route}",
+            exchange.request_id,
+        )
+
+
+@router.post(
+    "/check-in/scans",
+    responses=problems(
+        errors.QrInvalid, errors.QrExpired, errors.VerificationRequired, RateLimitExceeded
+    ),
+)
+async def create_scan_pass(
+    door: Annotated[None, public("a code is exchanged before one signs in")],
+    request: Request,
+    body: FirstTouchIn,
+) -> ScanPassSold:
+    """Exchange a code for a scan pass of ten minutes: the first touch, before sign-in."""
+    entrance = entrance_of(request)
+    address = request.client.host if request.client else ""
+    await entrance.limits.hit(FIRST_TOUCHES, "first-touch", address)
+    return await service.exchange(entrance.database, entrance.keyring, body.code, body.secret_hash)
+
+
+@router.post(
+    "/check-in/scan-qr",
+    responses=problems(
+        Unauthenticated,
+        errors.QrInvalid,
+        errors.NoAppointmentFound,
+        appointments.AppointmentNotFound,
+        errors.QrExpired,
+        errors.CheckInTooEarly,
+        errors.WrongLocation,
+        errors.AlreadyCheckedIn,
+        errors.AppointmentExpired,
+        appointments.StaleVersion,
+        errors.VerificationRequired,
+        RateLimitExceeded,
+    ),
+)
+async def create_check_in(
+    unit: Annotated[Unit, Depends(AtTheDoor())], request: Request, body: ScanIn
+) -> ScanResult:
+    """Check in by a code or a scan pass; the same scan again gets the same ticket."""
+    code = _trusted(entrance_of(request), body)
+    return await service.scan(unit, code, everyone=body.all, chosen=body.appointment_ids)
+
+
+@router.get("/check-in/locations", responses=problems(Forbidden, NotFound))
+async def list_check_in_points(
+    unit: Annotated[ReadUnit, may_read(Permission.CHECKIN_READ)],
+) -> list[clinics.CheckInPoint]:
+    """List the clinic's check-in points, by name."""
+    return await clinics.list_points(unit)
+
+
+@router.get(
+    "/locations/{location_id}/qr-code",
+    responses=problems(Forbidden, errors.CheckInPointNotFound),
+    response_model=None,
+)
+async def get_qr_code(
+    unit: Annotated[ReadUnit, may_read(Permission.CHECKIN_READ)],
+    request: Request,
+    location_id: UUID,
+    format: PictureFormat = PictureFormat.SVG,  # noqa: A002 - the API's word
+    kind: CodeKind | None = None,
+) -> Content:
+    """Draw a check-in point's code: the printed or the rotating one, by default as the point is set."""
+    point = await service.get_point(unit, location_id)
+    rotating = point.qr_mode is clinics.QrMode.ROTATING
+    kind = kind or (CodeKind.ROTATING if rotating else CodeKind.PRINTED)
+    text = service.draw_code(entrance_of(request).keyring, point, kind, unit)
+    url = f"{request.app.state.address}/c/{text}"
+    picture = await asyncio.to_thread(_draw, url, format)
+    return Content(picture, "image/svg+xml" if format is PictureFormat.SVG else "image/png")
+
+
+def _draw(url: str, picture_format: PictureFormat) -> bytes:
+    """Draw a QR code with a quiet zone; level M survives a scratched poster."""
+    picture = BytesIO()
+    segno.make_qr(url, error="m").save(picture, kind=picture_format.value, scale=8, border=4)
+    return picture.getvalue()

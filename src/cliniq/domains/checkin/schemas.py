@@ -1,0 +1,51 @@
+"""What crosses the wire towards the check-in room."""
+
+from enum import StrEnum
+from typing import Annotated, Self
+from uuid import UUID
+
+from pydantic import Field, StringConstraints, model_validator
+
+from cliniq.platform.http.fields import Incoming
+
+Sealed = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_-]+$")
+]
+
+
+class FirstTouchIn(Incoming):
+    """A code as the phone read it, and the SHA-256 (base64url) of a secret that the page keeps."""
+
+    code: Sealed
+    secret_hash: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
+
+
+class ScanIn(Incoming):
+    """A code, or the scan pass that it was exchanged for with the page's secret; and for whom.
+
+    Without a choice, the one eligible visit is checked in. `all` takes every eligible one, of the
+    caller and their dependants; `appointment_ids` takes those.
+    """
+
+    code: Sealed | None = None
+    scan_pass: Sealed | None = None
+    scan_secret: Annotated[str, StringConstraints(min_length=16, max_length=200)] | None = None
+    appointment_ids: Annotated[list[UUID], Field(min_length=1, max_length=20)] | None = None
+    all: Annotated[bool, Field(strict=True)] = False
+
+    @model_validator(mode="after")
+    def _one_proof_one_choice(self) -> Self:
+        if (self.code is None) == (self.scan_pass is None):
+            raise ValueError("either code or scan_pass")
+        if (self.scan_pass is None) != (self.scan_secret is None):
+            raise ValueError("scan_pass goes with scan_secret")
+        if self.all and self.appointment_ids is not None:
+            raise ValueError("either all or appointment_ids")
+        return self
+
+
+class PictureFormat(StrEnum):
+    """How a code is drawn."""
+
+    SVG = "svg"
+    PNG = "png"

@@ -1,0 +1,1 @@
+"""Clinics: clinics, their sites, and the points at which people arrive."""

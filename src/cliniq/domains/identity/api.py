@@ -1,0 +1,26 @@
+"""The only door into the identity room."""
+
+from cliniq.domains.identity.errors import EmailTaken
+from cliniq.domains.identity.models import Account, AccountStatus, Hints, Person, SignedIn
+from cliniq.domains.identity.service import (
+    SignInDesk,
+    enrol,
+    open_account,
+    start_session,
+)
+from cliniq.domains.identity.store import find_account, find_person
+
+__all__ = [
+    "Account",
+    "AccountStatus",
+    "EmailTaken",
+    "Hints",
+    "Person",
+    "SignInDesk",
+    "SignedIn",
+    "enrol",
+    "find_account",
+    "find_person",
+    "open_account",
+    "start_session",
+]

@@ -1,0 +1,1 @@
+"""Patients: a person in a clinic, and those who act for them."""

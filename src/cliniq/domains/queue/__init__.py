@@ -1,0 +1,1 @@
+"""Queue: who waits where today, in which order, and who is called next."""

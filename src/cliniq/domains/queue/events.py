@@ -1,0 +1,74 @@
+"""Facts this room tells. Those who watch a queue see tickets, never people."""
+
+from typing import ClassVar
+from uuid import UUID
+
+from typing_extensions import override
+
+from cliniq.platform.events import Event
+
+
+class QueueEvent(Event, frozen=True):
+    """Something happened to a place; the queue has `version` since."""
+
+    subject_type: ClassVar[str] = "queue_entry"
+
+    queue_id: UUID
+    entry_id: UUID
+    ticket: int
+    version: int
+
+    @property
+    @override
+    def subject_id(self) -> UUID:
+        return self.entry_id
+
+    @property
+    @override
+    def topic(self) -> str:
+        return f"queue:{self.queue_id}"
+
+    @property
+    @override
+    def topic_version(self) -> int:
+        return self.version
+
+    @override
+    def shown(self) -> object:
+        return {"ticket": self.ticket}
+
+
+class EntryJoined(QueueEvent, frozen=True):
+    """Somebody waits, at `position` among those who wait."""
+
+    kind: ClassVar[str] = "queue.entry_joined.v1"
+
+    position: int
+
+    @override
+    def shown(self) -> object:
+        return {"ticket": self.ticket, "position": self.position}
+
+
+class EntryCalled(QueueEvent, frozen=True):
+    """Somebody was called to a room."""
+
+    kind: ClassVar[str] = "queue.entry_called.v1"
+
+    room: str | None
+
+    @override
+    def shown(self) -> object:
+        return {"ticket": self.ticket, "room": self.room}
+
+
+class EntryStarted(QueueEvent, frozen=True):
+    """Somebody is being seen."""
+
+    kind: ClassVar[str] = "queue.entry_started.v1"
+
+
+class EntryCompleted(QueueEvent, frozen=True):
+    """Somebody has been seen."""
+
+    kind: ClassVar[str] = "queue.entry_completed.v1"

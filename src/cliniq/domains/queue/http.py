@@ -1,0 +1,86 @@
+"""Routes of the queue room, and the topic that shows a queue live."""
+
+from typing import Annotated
+from uuid import UUID
+
+from cliniq.domains.appointments import api as appointments
+from cliniq.domains.queue import errors, service
+from cliniq.domains.queue.models import CalledEntry, Entry, Place, QueueHead, QueueSnapshot
+from cliniq.domains.queue.schemas import CallIn
+from cliniq.kernel.permissions import Permission
+from cliniq.kernel.problem import Forbidden, InvalidTransition, NotFound
+from cliniq.platform.db import ReadUnit, Unit
+from cliniq.platform.http.fields import Day
+from cliniq.platform.http.guards import (
+    Guard,
+    may,
+    may_read,
+    may_read_or_own,
+    own_everywhere,
+)
+from cliniq.platform.http.live import Topic
+from cliniq.platform.http.problems import problems
+from cliniq.platform.http.route import room
+
+router = room("", "queue")
+
+MayRead = Annotated[ReadUnit, may_read(Permission.QUEUE_READ)]
+MayCall = Annotated[Unit, may(Permission.QUEUE_CALL)]
+
+STEP = problems(Forbidden, errors.EntryNotFound, InvalidTransition, appointments.StaleVersion)
+
+# A queue's tickets, for staff who may read queues and for patients who wait in it.
+queue_topic = Topic("queue", Guard(ReadUnit, Permission.QUEUE_READ, own="one"), service.watch_board)
+
+
+@router.get("/queues", responses=problems(Forbidden, NotFound))
+async def list_queues(
+    unit: MayRead, site_id: UUID | None = None, on_day: Day | None = None
+) -> list[QueueHead]:
+    """List queues of a day, by default of today in every zone."""
+    return await service.list_queues(unit, site_id, on_day)
+
+
+@router.get("/queues/{queue_id}", responses=problems(Forbidden, errors.QueueNotFound))
+async def get_queue(unit: MayRead, queue_id: UUID) -> QueueSnapshot:
+    """Read a queue with everyone in it, in order, and its version."""
+    return await service.take_snapshot(unit, queue_id)
+
+
+@router.get(
+    "/queues/{queue_id}/entries/{entry_id}", responses=problems(Forbidden, errors.EntryNotFound)
+)
+async def get_queue_entry(
+    unit: Annotated[ReadUnit, may_read_or_own(Permission.QUEUE_READ)],
+    queue_id: UUID,
+    entry_id: UUID,
+) -> Place:
+    """Read a place in a queue: the same number for phone, desk and board."""
+    return await service.get_place(unit, queue_id, entry_id)
+
+
+@router.post(
+    "/queues/{queue_id}/calls",
+    responses=problems(Forbidden, errors.QueueNotFound, errors.QueueEmpty),
+)
+async def create_call(unit: MayCall, queue_id: UUID, body: CallIn | None = None) -> CalledEntry:
+    """Call whoever is next; two callers never get one ticket."""
+    return await service.call_next(unit, queue_id, body.room if body else None)
+
+
+@router.post("/queues/entries/{entry_id}/start", responses=STEP)
+async def create_start(unit: MayCall, entry_id: UUID) -> Entry:
+    """Say that somebody who was called is being seen."""
+    return await service.start(unit, entry_id)
+
+
+@router.post("/queues/entries/{entry_id}/complete", responses=STEP)
+async def create_completion(unit: MayCall, entry_id: UUID) -> Entry:
+    """Say that somebody has been seen."""
+    return await service.complete(unit, entry_id)
+
+
+@router.get("/me/queue")
+async def list_my_places(unit: Annotated[ReadUnit, own_everywhere()]) -> list[Place]:
+    """List where the caller and their dependants wait, in all clinics."""
+    return await service.list_my_places(unit)

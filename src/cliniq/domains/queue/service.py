@@ -1,0 +1,206 @@
+"""Use cases of the queue room. No HTTP and no SQL here."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from uuid import UUID
+
+from cliniq.domains.access import api as access
+from cliniq.domains.appointments import api as appointments
+from cliniq.domains.clinics import api as clinics
+from cliniq.domains.patients import api as patients
+from cliniq.domains.queue import store
+from cliniq.domains.queue.errors import EntryNotFound, QueueEmpty, QueueNotFound
+from cliniq.domains.queue.events import EntryCalled, EntryCompleted, EntryJoined, EntryStarted
+from cliniq.domains.queue.models import (
+    Arrival,
+    CalledEntry,
+    Entry,
+    EntryStatus,
+    Place,
+    QueueHead,
+    QueueSnapshot,
+    Ticket,
+)
+from cliniq.domains.queue.rules import draw_board, ensure_may_follow
+from cliniq.kernel.ids import new_id
+from cliniq.kernel.scope import ClinicScope
+from cliniq.platform.db import ReadUnit, Unit
+from cliniq.platform.events import tell
+from cliniq.platform.live import Snapshot
+
+DAY = timedelta(days=1)
+
+
+async def join(unit: Unit, arrivals: Sequence[Arrival]) -> dict[UUID, Place]:
+    """Let people wait; answer with their places by appointment. The caller sees to "only once".
+
+    Locks: each line's roll until COMMIT, in one order for all, so that two families never deadlock.
+    """
+    places: dict[UUID, Place] = {}
+    by_line = lambda each: (each.line.site_id, each.line.line_id, each.line.on_day)  # noqa: E731
+    for arrival in sorted(arrivals, key=by_line):
+        ticket = await _enter(unit, arrival)
+        position = await store.count_ahead(unit, ticket.entry_id) + 1
+        tell(
+            unit,
+            EntryJoined(ticket.queue_id, ticket.entry_id, ticket.ticket, ticket.version, position),
+        )
+        places[arrival.appointment_id] = _place(unit, arrival, ticket, position)
+    return places
+
+
+async def _enter(unit: Unit, arrival: Arrival) -> Ticket:
+    wait = (
+        new_id(),
+        arrival.appointment_id,
+        arrival.patient_id,
+        arrival.due_at,
+        unit.now,
+    )
+    ticket = await store.enter(unit, arrival.line, *wait)
+    if ticket is None:
+        await store.open_line(unit, new_id(), arrival.line, await _name_line(unit, arrival))
+        ticket = await store.enter(unit, arrival.line, *wait)
+    assert ticket is not None  # noqa: S101 - the line is open now, and lines do not close
+    return ticket
+
+
+async def _name_line(unit: Unit, arrival: Arrival) -> str:
+    if arrival.line.line_id == arrival.line.site_id:
+        return (await clinics.get_site(unit, arrival.line.site_id)).name
+    return (await access.get_practitioner(unit, arrival.practitioner_id)).name
+
+
+def _place(unit: Unit, arrival: Arrival, ticket: Ticket, position: int) -> Place:
+    return Place(
+        unit.clinic_id,
+        ticket.queue_id,
+        ticket.entry_id,
+        arrival.appointment_id,
+        arrival.patient_id,
+        ticket.ticket,
+        EntryStatus.WAITING,
+        position,
+        None,
+        ticket.line_name,
+    )
+
+
+async def call_next(unit: Unit, queue_id: UUID, room: str | None) -> CalledEntry:
+    """Call whoever is next.
+
+    Two callers never get one ticket.
+    Raises: QUEUE_NOT_FOUND 404, QUEUE_EMPTY 409.
+    """
+    entry = await store.call_first(unit, queue_id, unit.now, room)
+    if entry is None:
+        if await store.find_head(unit, queue_id) is None:
+            raise QueueNotFound
+        raise QueueEmpty
+    patient = await patients.get_patient(unit, entry.patient_id)
+    version = await store.bump(unit, queue_id)
+    tell(unit, EntryCalled(queue_id, entry.entry_id, entry.ticket, version, entry.room))
+    return CalledEntry(
+        entry.entry_id,
+        entry.queue_id,
+        entry.ticket,
+        entry.appointment_id,
+        entry.patient_id,
+        f"{patient.given_name} {patient.family_name}",
+        entry.status,
+        entry.room,
+    )
+
+
+async def start(unit: Unit, entry_id: UUID) -> Entry:
+    """Say that somebody who was called is being seen.
+
+    Raises: QUEUE_ENTRY_NOT_FOUND 404, INVALID_TRANSITION 409, STALE_VERSION 409.
+    """
+    entry = await _step(
+        unit, entry_id, EntryStatus.IN_PROGRESS, appointments.AppointmentStatus.IN_PROGRESS
+    )
+    version = await store.bump(unit, entry.queue_id)
+    tell(unit, EntryStarted(entry.queue_id, entry.entry_id, entry.ticket, version))
+    return entry
+
+
+async def complete(unit: Unit, entry_id: UUID) -> Entry:
+    """Say that somebody has been seen.
+
+    Raises: QUEUE_ENTRY_NOT_FOUND 404, INVALID_TRANSITION 409, STALE_VERSION 409.
+    """
+    entry = await _step(
+        unit, entry_id, EntryStatus.COMPLETED, appointments.AppointmentStatus.COMPLETED
+    )
+    version = await store.bump(unit, entry.queue_id)
+    tell(unit, EntryCompleted(entry.queue_id, entry.entry_id, entry.ticket, version))
+    return entry
+
+
+async def _step(
+    unit: Unit, entry_id: UUID, to: EntryStatus, visit_to: appointments.AppointmentStatus
+) -> Entry:
+    before = await store.lock_entry(unit, entry_id)
+    if before is None:
+        raise EntryNotFound
+    ensure_may_follow(before.status, to)
+    visit = await appointments.get_appointment(unit, before.appointment_id)
+    await appointments.transition(unit, visit, visit_to)
+    return await store.step(unit, entry_id, to, unit.now)
+
+
+async def list_queues(unit: ReadUnit, site_id: UUID | None, on_day: date | None) -> list[QueueHead]:
+    """List a day's queues; without a day, today's in whichever zone a site is."""
+    today = unit.now.date()
+    days = [on_day] if on_day else [today - DAY, today, today + DAY]
+    return await store.list_heads(unit, days, site_id)
+
+
+async def take_snapshot(unit: ReadUnit, queue_id: UUID) -> QueueSnapshot:
+    """Read a queue with everyone in it, for staff.
+
+    Raises: QUEUE_NOT_FOUND 404.
+    """
+    head = await store.find_head(unit, queue_id)
+    if head is None:
+        raise QueueNotFound
+    entries = await store.list_entries(unit, queue_id)
+    return QueueSnapshot(
+        head.queue_id,
+        head.site_id,
+        head.line_id,
+        head.line_name,
+        head.on_day,
+        head.version,
+        entries,
+    )
+
+
+async def watch_board(unit: ReadUnit, queue_id: UUID) -> Snapshot:
+    """Read a queue's tickets and the version at which they stand so.
+
+    A patient watches only a queue in which they have a place.
+    Raises: QUEUE_NOT_FOUND 404.
+    """
+    head = await store.find_head(unit, queue_id)
+    is_staff = isinstance(unit.scope, ClinicScope)
+    if head is None or not (is_staff or await store.sees_anyone_in(unit, queue_id)):
+        raise QueueNotFound
+    return Snapshot(head.version, draw_board(head, await store.list_board(unit, queue_id)))
+
+
+async def get_place(unit: ReadUnit, queue_id: UUID, entry_id: UUID) -> Place:
+    """Read a place in a queue.
+
+    Raises: QUEUE_ENTRY_NOT_FOUND 404.
+    """
+    place = await store.find_place(unit, queue_id, entry_id)
+    if place is None:
+        raise EntryNotFound
+    return place
+
+
+async def list_my_places(unit: ReadUnit) -> list[Place]:
+    """List the open places of the caller and their dependants in all clinics."""
+    return await store.list_own_places(unit, unit.now.date() - DAY)

@@ -1,0 +1,54 @@
+"""Use cases of the scheduling room. No HTTP and no SQL here."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from cliniq.domains.scheduling import store
+from cliniq.domains.scheduling.errors import SlotTaken
+from cliniq.domains.scheduling.models import Booking, Resource
+from cliniq.domains.scheduling.rules import ensure_within_horizon
+from cliniq.platform.db import Unit
+
+
+async def book(unit: Unit, booking: Booking, resources: Sequence[Resource]) -> None:
+    """Book time of a patient and of all resources, or of none.
+
+    Raises: OUTSIDE_HORIZON 409; SLOT_TAKEN 409 where any of them is busy, which must end the unit.
+    """
+    ensure_within_horizon(booking.starts_at, unit.now)
+    await _number(unit, resources)
+    await store.add_booking(unit, booking.booking_id, booking.patient_id, booking.starts_at)
+    await _claim(unit, booking, resources)
+
+
+async def rebook(unit: Unit, booking: Booking, resources: Sequence[Resource]) -> None:
+    """Move a booking and its claims to another time.
+
+    Raises: OUTSIDE_HORIZON 409; SLOT_TAKEN 409, which must end the unit: the old time is kept then.
+    """
+    ensure_within_horizon(booking.starts_at, unit.now)
+    await _number(unit, resources)
+    await store.drop_claims(unit, booking.booking_id)
+    await store.move_booking(unit, booking.booking_id, booking.starts_at)
+    await _claim(unit, booking, resources)
+
+
+async def release(unit: Unit, booking_id: UUID) -> None:
+    """Free the time of a booking that will not take place; the booking itself stays."""
+    await store.drop_claims(unit, booking_id)
+
+
+async def _number(unit: Unit, resources: Sequence[Resource]) -> None:
+    known = set(await store.list_known(unit, [each.resource_id for each in resources]))
+    for each in sorted(resources, key=lambda each: each.resource_id):  # one order for all
+        if each.resource_id not in known:
+            await store.add_resource(unit, each)
+
+
+async def _claim(unit: Unit, booking: Booking, resources: Sequence[Resource]) -> None:
+    wanted = list({each.resource_id for each in resources})
+    taken = await store.take_claims(
+        unit, booking.booking_id, booking.patient_id, booking.starts_at, booking.ends_at, wanted
+    )
+    if len(taken) < len(wanted):
+        raise SlotTaken

@@ -1,0 +1,58 @@
+"""The only SQL of the scheduling room. The clinic is the transaction's; no statement names it."""
+
+from datetime import datetime
+from uuid import UUID
+
+from cliniq.domains.scheduling.models import Resource
+from cliniq.platform.db import ReadUnit, Unit
+from cliniq.platform.sql import sql
+
+
+@sql("select resource_id from resource where resource_id = any($1)")
+async def list_known(unit: ReadUnit, resource_ids: list[UUID]) -> list[UUID]:
+    """Say which resources have a number already."""
+
+
+@sql("""
+    insert into resource (resource_id, kind, patient_id) values ($1, $2, $3)
+    on conflict (clinic_id, resource_id) do nothing
+""")
+async def add_resource(unit: Unit, resource: Resource) -> None:
+    """Give a resource its number. Idempotent."""
+
+
+@sql("insert into booking (booking_id, patient_id, starts_at) values ($1, $2, $3)")
+async def add_booking(unit: Unit, booking_id: UUID, patient_id: UUID, starts_at: datetime) -> None:
+    """Write a booking."""
+
+
+@sql("update booking set starts_at = $2 where booking_id = $1")
+async def move_booking(unit: Unit, booking_id: UUID, starts_at: datetime) -> None:
+    """Write a booking's new start."""
+
+
+@sql("""
+    insert into claim (booking_id, patient_id, number, span)
+    select $1, $2, number, slot_span(number, $3, $4) from resource
+    where resource_id = any($5) order by number
+    on conflict on constraint no_overlap do nothing
+    returning number
+""")
+async def take_claims(
+    unit: Unit,
+    booking_id: UUID,
+    patient_id: UUID,
+    starts_at: datetime,
+    ends_at: datetime,
+    resource_ids: list[UUID],
+) -> list[int]:
+    """Claim all resources of a booking at once; answer with those that were free.
+
+    Locks: waits for rivals in the order of the numbers, so that two never wait for each other;
+    `on conflict` also keeps two rivals of one slot from doing so, which a plain insert would.
+    """
+
+
+@sql("delete from claim where booking_id = $1")
+async def drop_claims(unit: Unit, booking_id: UUID) -> None:
+    """Free everything that a booking holds."""

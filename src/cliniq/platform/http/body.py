@@ -1,0 +1,86 @@
+"""Request bodies: JSON as RFC 8259 means it, and nothing that the database could not hold."""
+
+import json
+from typing import Any, NoReturn
+
+from starlette.requests import Request
+from typing_extensions import override
+
+LARGEST_BODY_BYTES = 256 * 1024
+DEEPEST = 32
+
+
+class StrictRequest(Request):
+    """A request whose JSON is refused where parsers disagree about it."""
+
+    @override
+    async def json(self) -> Any:
+        """Parse the body. Raises: json.JSONDecodeError, which is answered as REQUEST_INVALID."""
+        return read_json(await self.body())
+
+
+def read_json(raw: bytes) -> Any:
+    """Parse JSON without duplicate keys, NaN, NUL, lone surrogates or endless nesting.
+
+    Raises: json.JSONDecodeError with a word for what is wrong.
+    """
+    try:
+        parsed = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
+    except json.JSONDecodeError:
+        raise
+    except UnicodeDecodeError:
+        _refuse("not UTF-8")
+    except RecursionError:
+        _refuse("nested too deeply")
+    except ValueError as error:
+        _refuse(str(error) if isinstance(error, _Refused) else "a number is too long")
+    _ensure_storable(parsed, 0)
+    return parsed
+
+
+class _Refused(ValueError):
+    """Our own word, told apart from the parser's."""
+
+
+def _refuse(word: str) -> NoReturn:
+    raise json.JSONDecodeError(word, "", 0)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Refused("a key stands twice")
+    return found
+
+
+def _refuse_constant(_word: str) -> NoReturn:
+    raise _Refused("not a number of JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if number in (float("inf"), float("-inf")):
+        raise _Refused("a number is too large")
+    return number
+
+
+def _ensure_storable(value: Any, depth: int) -> None:
+    if depth > DEEPEST:
+        _refuse("nested too deeply")
+    if isinstance(value, str):
+        if "\x00" in value:
+            _refuse("a text holds NUL")
+        if not value.isascii() and any("\ud800" <= each <= "\udfff" for each in value):
+            _refuse("a text holds half a character")
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            _ensure_storable(key, depth + 1)
+            _ensure_storable(each, depth + 1)
+    elif isinstance(value, list):
+        for each in value:
+            _ensure_storable(each, depth + 1)

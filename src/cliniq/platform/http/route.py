@@ -1,0 +1,110 @@
+"""Routes behind one door each, encoded inside it and answered after it closed."""
+
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, ClassVar
+
+import msgspec
+from fastapi import APIRouter, FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
+from starlette.requests import Request
+from starlette.responses import Response
+from typing_extensions import override
+
+from cliniq.kernel.problem import Problem, RequestInvalid, Unauthenticated
+from cliniq.kernel.record import Record
+from cliniq.platform.http.body import StrictRequest
+from cliniq.platform.http.exchange import exchange_of
+from cliniq.platform.http.guards import Guard, Policy
+from cliniq.platform.http.problems import problems
+
+API = "/api/v1"
+
+
+class Content(Record, frozen=True):
+    """An answer that is not JSON, such as a picture."""
+
+    body: bytes
+    media_type: str
+
+
+class GuardedRoute(APIRoute):
+    """A route behind one door: it cannot be registered without a `Policy` parameter.
+
+    The door is entered around the handler, so COMMIT has happened before an answer exists, whatever
+    FastAPI does with its own `yield` dependencies. A refusal is remembered after the rollback.
+    """
+
+    base: ClassVar[str] = API
+
+    @override
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        @wraps(endpoint)
+        async def answer(**given: Any) -> Response:
+            door = given[name]
+            try:
+                async with door as given[name]:
+                    body, media_type = _encoded(await endpoint(**given))
+            except Problem as problem:
+                await door.remember(problem)
+                raise
+            return Response(body, self.status_code or 200, media_type=media_type)
+
+        super().__init__(path, answer, **options)
+        doors = [each for each in self.dependant.dependencies if each.name and is_policy(each)]
+        if len(doors) != 1 or doors[0].name is None:
+            raise TypeError(
+                f"{path}: take may(...), own...(...) or public(...) as a parameter, once"
+            )
+        name = doors[0].name
+        policy: Any = doors[0].call
+        common = [RequestInvalid, *([Unauthenticated] if isinstance(policy, Guard) else [])]
+        self.responses = problems(*common) | self.responses
+        self.openapi_extra = {"x-permission": policy.words, **(self.openapi_extra or {})}
+
+    @override
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Read bodies strictly, and say which route serves the exchange."""
+        handle = super().get_route_handler()
+        template = f"{self.base}{self.path}"
+
+        async def strict(request: Request) -> Response:
+            exchange_of(request).route = template
+            return await handle(StrictRequest(request.scope, request.receive))
+
+        return strict
+
+
+class RootRoute(GuardedRoute):
+    """A route outside the versioned API: pages, health, metrics."""
+
+    base: ClassVar[str] = ""
+
+
+def _encoded(answer: Any) -> tuple[bytes, str | None]:
+    if isinstance(answer, Content):
+        return answer.body, answer.media_type
+    if answer is None:
+        return b"", None
+    return msgspec.json.encode(answer), "application/json"
+
+
+def room(prefix: str, tag: str) -> APIRouter:
+    """Open a router whose every route is guarded."""
+    return APIRouter(prefix=prefix, tags=[tag], route_class=GuardedRoute)
+
+
+def unguarded_doors(app: FastAPI) -> list[str]:
+    """List HTTP routes and WebSockets without a `Policy`; a room checks only its HTTP routes."""
+    return [
+        route.path
+        for context in iter_route_contexts(app.routes)
+        if isinstance(route := context.original_route, APIRoute | APIWebSocketRoute)
+        and not any(map(is_policy, route.dependant.dependencies))
+    ]
+
+
+def is_policy(dependant: Dependant) -> bool:
+    """Tell whether a dependency is a door."""
+    return isinstance(dependant.call, Policy)

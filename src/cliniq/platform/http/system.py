@@ -1,0 +1,119 @@
+"""Routes at the root: pages, health, metrics, the documents that describe the API."""
+
+from importlib import resources
+from typing import Annotated
+
+import asyncpg
+from fastapi import APIRouter
+from starlette.requests import Request
+
+from cliniq.kernel.problem import DependencyUnavailable, NotFound, Problem
+from cliniq.kernel.record import Record
+from cliniq.platform.http.guards import entrance_of, public
+from cliniq.platform.http.problems import problems
+from cliniq.platform.http.route import Content, RootRoute
+from cliniq.platform.telemetry import Metrics
+
+router = APIRouter(tags=["system"], route_class=RootRoute)
+
+Anyone = Annotated[None, public("a page, without any data of a patient")]
+Network = Annotated[None, public("guarded by the network: not routed to from outside")]
+HTML = "text/html; charset=utf-8"
+
+
+class Health(Record, frozen=True):
+    """Whether the process is well."""
+
+    status: str
+
+
+class ProblemKind(Record, frozen=True):
+    """A kind of refusal, as `type` of a problem points at it."""
+
+    code: str
+    status: int
+    title: str
+    meaning: str
+
+
+def _page(name: str) -> Content:
+    return Content((resources.files("cliniq.web") / name).read_bytes(), HTML)
+
+
+@router.get("/", include_in_schema=False, response_model=None)
+async def get_landing_page(door: Anyone) -> Content:
+    """Serve the landing page."""
+    return _page("index.html")
+
+
+@router.get("/c/{code}", include_in_schema=False, response_model=None)
+async def get_check_in_page(door: Anyone, code: str) -> Content:
+    """Serve the page behind every code at a door. It changes nothing: a tap on it does."""
+    return _page("checkin.html")
+
+
+@router.get("/health/live")
+async def get_liveness(door: Network) -> Health:
+    """Say that the process answers."""
+    return Health("live")
+
+
+@router.get("/health/startup")
+async def get_startup(door: Network) -> Health:
+    """Say that start-up is over: nothing is answered before."""
+    return Health("started")
+
+
+@router.get("/health/ready", responses=problems(DependencyUnavailable))
+async def get_readiness(door: Network, request: Request) -> Health:
+    """Say that the database serves."""
+    pool = entrance_of(request).database.platform
+    try:
+        await pool.fetchval("select 1", timeout=2)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        raise DependencyUnavailable("postgresql") from None
+    return Health("ready")
+
+
+@router.get("/metrics", include_in_schema=False, response_model=None)
+async def get_metrics(door: Network, request: Request) -> Content:
+    """Write the metrics for Prometheus."""
+    metrics: Metrics = request.app.state.metrics
+    entrance = entrance_of(request)
+    metrics.sockets.set(len(entrance.hub))
+    database = entrance.database
+    for name, pool in (
+        ("clinic", database.clinic),
+        ("person", database.person),
+        ("platform", database.platform),
+    ):
+        idle = pool.get_idle_size()
+        metrics.connections.labels(name, "idle").set(idle)
+        metrics.connections.labels(name, "busy").set(pool.get_size() - idle)
+    return Content(metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/problems/{code}", responses=problems(NotFound))
+async def get_problem_kind(door: Anyone, code: str) -> ProblemKind:
+    """Explain a refusal by its code."""
+    for kind in all_problems():
+        if kind.code == code:
+            return ProblemKind(kind.code, kind.status, kind.title, meaning_of(kind))
+    raise NotFound
+
+
+def all_problems() -> list[type[Problem]]:
+    """List every kind of refusal, by code; the shared roots of the family that have a code too."""
+    found: dict[str, type[Problem]] = {}
+    waiting = [Problem]
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        if kind.__module__.startswith("cliniq."):
+            found.setdefault(kind.code, kind)
+    return [found[code] for code in sorted(found)]
+
+
+def meaning_of(kind: type[Problem]) -> str:
+    """Say what a refusal means, from where it is defined."""
+    return " ".join((kind.__doc__ or "").split())

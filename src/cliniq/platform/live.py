@@ -1,0 +1,223 @@
+"""Live topics in this process: a snapshot, then every change in the order of its version.
+
+A subscriber never sees a gap: an event that comes early waits for its forerunners, and where one stays
+away for longer than `GAP_SECONDS` the subscriber gets a fresh snapshot instead.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from uuid import UUID, uuid4
+
+import msgspec
+import structlog
+
+from cliniq.kernel.problem import Problem
+from cliniq.kernel.record import Record
+
+log = structlog.get_logger(__name__)
+
+GAP_SECONDS = 0.5
+OUTBOX_FRAMES = 256  # a reader that falls this far behind is cut off
+
+
+class LiveEvent(Record, frozen=True):
+    """One change of a topic; `body` is JSON. Each has the version after the last one's."""
+
+    topic: str
+    version: int
+    kind: str
+    body: bytes
+
+
+class Snapshot(Record, frozen=True):
+    """A topic as it stands at `version`."""
+
+    version: int
+    state: object
+
+
+Load = Callable[[], Awaitable[Snapshot]]
+
+
+class SlowConsumer(Exception):
+    """A socket does not read what it is sent."""
+
+
+class Connection:
+    """One socket's outgoing side: frames wait here until the socket takes them."""
+
+    def __init__(self, session_id: UUID) -> None:
+        self.session_id = session_id
+        self.frames: asyncio.Queue[bytes | None] = asyncio.Queue(OUTBOX_FRAMES)
+        self.subscriptions: dict[str, Subscription] = {}
+
+    def send(self, frame: object) -> None:
+        """Put a frame in line; a socket that is too far behind is closed instead."""
+        self.send_raw(msgspec.json.encode(frame))
+
+    def send_raw(self, frame: bytes) -> None:
+        """Put an encoded frame in line."""
+        try:
+            self.frames.put_nowait(frame)
+        except asyncio.QueueFull:
+            self.close()
+
+    def close(self) -> None:
+        """Have the socket closed; what still waits is dropped."""
+        with suppress(asyncio.QueueEmpty):
+            while True:
+                self.frames.get_nowait()
+        self.frames.put_nowait(None)
+
+
+class Subscription:
+    """One socket's sight of one topic, at a version."""
+
+    def __init__(self, topic: str, connection: Connection, epoch: str, load: Load) -> None:
+        self.topic = topic
+        self._connection = connection
+        self._epoch = epoch
+        self._load = load
+        self._version: int | None = None  # none while a snapshot is under way
+        self._early: dict[int, LiveEvent] = {}
+        self._gap: asyncio.TimerHandle | None = None
+        self._reloading: asyncio.Task[None] | None = None
+
+    async def refresh(self) -> None:
+        """Send a snapshot, and what happened while it was taken.
+
+        Raises: the refusal of whoever loads the snapshot; the subscription is then dead.
+        """
+        self._version = None
+        snapshot = await self._load()
+        self._connection.send(
+            {
+                "type": "snapshot",
+                "topic": self.topic,
+                "epoch": self._epoch,
+                "version": snapshot.version,
+                "state": snapshot.state,
+            }
+        )
+        self._version = snapshot.version
+        self._early = {at: each for at, each in self._early.items() if at > snapshot.version}
+        self._flush()
+
+    def offer(self, event: LiveEvent) -> None:
+        """Take an event, in whatever order the commits of this process came to be told."""
+        if self._version is not None and event.version <= self._version:
+            return
+        self._early[event.version] = event
+        if self._version is not None:
+            self._flush()
+
+    def end(self) -> None:
+        """Stop waiting for anything."""
+        if self._gap:
+            self._gap.cancel()
+        if self._reloading:
+            self._reloading.cancel()
+
+    def _flush(self) -> None:
+        assert self._version is not None  # noqa: S101 - callers have looked
+        while (event := self._early.pop(self._version + 1, None)) is not None:
+            self._version = event.version
+            self._connection.send(
+                {
+                    "type": "event",
+                    "topic": self.topic,
+                    "version": event.version,
+                    "kind": event.kind,
+                    "body": msgspec.Raw(event.body),
+                }
+            )
+        if not self._early and self._gap:
+            self._gap.cancel()
+            self._gap = None
+        elif self._early and self._gap is None:
+            self._gap = asyncio.get_running_loop().call_later(GAP_SECONDS, self._mend)
+
+    def _mend(self) -> None:
+        self._gap = None
+        self._reloading = asyncio.get_running_loop().create_task(self._reload())
+
+    async def _reload(self) -> None:
+        try:
+            await self.refresh()
+        except Problem as problem:
+            self._connection.subscriptions.pop(self.topic, None)
+            self._connection.send(refusal(self.topic, problem))
+        except Exception:
+            log.exception("a snapshot failed")
+            self._connection.close()
+
+
+class Hub:
+    """All subscriptions of this process."""
+
+    def __init__(self) -> None:
+        self._epoch = uuid4().hex
+        self._watched: dict[str, set[Subscription]] = {}
+        self._connections: set[Connection] = set()
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def join(self, connection: Connection) -> None:
+        """Let a socket in."""
+        self._connections.add(connection)
+
+    def leave(self, connection: Connection) -> None:
+        """Forget a socket and everything that it watched."""
+        self._connections.discard(connection)
+        for topic in list(connection.subscriptions):
+            self.unsubscribe(connection, topic)
+
+    async def subscribe(self, connection: Connection, topic: str, load: Load) -> None:
+        """Watch a topic from its snapshot on. A second time gives a fresh snapshot.
+
+        The subscription is in place before the snapshot is taken, so nothing falls in between.
+        Raises: whatever `load` refuses with; nothing is watched then.
+        """
+        self.unsubscribe(connection, topic)
+        subscription = Subscription(topic, connection, self._epoch, load)
+        connection.subscriptions[topic] = subscription
+        self._watched.setdefault(topic, set()).add(subscription)
+        try:
+            await subscription.refresh()
+        except BaseException:
+            self.unsubscribe(connection, topic)
+            raise
+
+    def unsubscribe(self, connection: Connection, topic: str) -> None:
+        """Stop watching."""
+        subscription = connection.subscriptions.pop(topic, None)
+        if subscription is None:
+            return
+        subscription.end()
+        watchers = self._watched.get(topic, set())
+        watchers.discard(subscription)
+        if not watchers:
+            self._watched.pop(topic, None)
+
+    def publish(self, event: LiveEvent) -> None:
+        """Tell everyone in this process who watches the event's topic."""
+        for subscription in tuple(self._watched.get(event.topic, ())):
+            subscription.offer(event)
+
+    def end_session(self, session_id: UUID) -> None:
+        """Close the sockets of a sign-in that has ended."""
+        for connection in tuple(self._connections):
+            if connection.session_id == session_id:
+                connection.close()
+
+    def close(self) -> None:
+        """Close every socket: the process is about to stop."""
+        for connection in tuple(self._connections):
+            connection.close()
+
+
+def refusal(topic: str, problem: Problem) -> dict[str, str]:
+    """Say on the socket that a topic cannot be watched."""
+    return {"type": "refused", "topic": topic, "code": problem.code}

@@ -1,0 +1,38 @@
+"""What must be done now and then whatever else happens: partitions ahead, stale passes away."""
+
+import asyncio
+
+import structlog
+
+from cliniq.kernel.scope import PlatformScope
+from cliniq.platform import events_store, live_store
+from cliniq.platform.db import Database, open_unit
+
+log = structlog.get_logger(__name__)
+
+EVERY_SECONDS = 3600
+
+
+async def keep_up(database: Database) -> None:
+    """Do the upkeep every hour until cancelled; a failure is logged and tried again in a minute."""
+    while True:
+        wait = EVERY_SECONDS
+        try:
+            await upkeep(database)
+        except Exception:
+            log.exception("upkeep failed")
+            wait = 60
+        await asyncio.sleep(wait)
+
+
+async def upkeep(database: Database) -> list[str]:
+    """Open the partitions ahead of both clocks and drop stale passes; return new partitions.
+
+    Idempotent: several processes may do it at once.
+    """
+    async with open_unit(database, PlatformScope("upkeep")) as unit:
+        opened = await events_store.open_partitions(unit, unit.now.date(), unit.wall.date())
+        await live_store.drop_stale_passes(unit, unit.wall)
+    for name in opened:
+        log.info("opened a partition", partition=name)
+    return opened

@@ -1,0 +1,1 @@
+"""The pages: static files, served as they are."""

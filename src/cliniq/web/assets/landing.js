@@ -1,0 +1,101 @@
+/** @file Offer the demo on the first page, where one runs. */
+
+import { createApi } from "./api.js";
+import { DoctorPanel } from "./doctor.js";
+import { byId, el } from "./dom.js";
+import { icon } from "./icons.js";
+import { sentenceCase } from "./words.js";
+
+/**
+ * @typedef {import("./checkin-views.js").DemoAccount} DemoAccount
+ *
+ * @typedef {object} DemoClinic
+ * @property {string} clinic_id
+ * @property {string} clinic_name
+ * @property {{check_in_point_id: string, site_name: string, point_name: string, path: string}[]} points
+ */
+
+// The doctor's session has a key of its own: a patient may be signed in beside it.
+const api = createApi({ sessionKey: "cliniq.demo-doctor.session" });
+
+/** Show the demo, or leave the page as it is. */
+async function offerDemo() {
+  const demo = await api.get("/demo", { signed: false }).catch(() => null);
+  if (!demo) return;
+  byId("doors").replaceChildren(...demo.clinics.map(clinicDoors));
+  byId("accounts").replaceChildren(accountTable(demo.accounts));
+  const doctors = demo.accounts.filter((/** @type {DemoAccount} */ each) => each.role === "DOCTOR");
+  new DoctorPanel({ api, accounts: doctors, root: byId("doctor") });
+  for (const id of ["try", "nav-try", "hero-try"]) byId(id).hidden = false;
+  if (window.location.hash === "#try") byId("try").scrollIntoView();
+}
+
+/**
+ * List the doors of a clinic; each opens as a patient's phone would.
+ * @param {DemoClinic} clinic
+ */
+function clinicDoors({ clinic_name, points }) {
+  return el("div", { class: "doors" }, el("h4", {}, clinic_name), el("ul", {}, ...points.map(door)));
+}
+
+/** @param {DemoClinic["points"][number]} point */
+function door({ site_name, point_name, path }) {
+  // Without an opener the new tab starts with an empty session, as another phone does.
+  return el(
+    "li",
+    {},
+    el(
+      "a",
+      { class: "door", href: path, target: "_blank", rel: "noopener" },
+      icon("qr"),
+      el(
+        "span",
+        {},
+        el("b", {}, "Scan the code at the door"),
+        el("small", {}, `${site_name}, ${point_name}`),
+        el("span", { class: "unseen" }, " (opens a new tab)"),
+      ),
+      icon("arrow"),
+    ),
+  );
+}
+
+/** @param {DemoAccount[]} accounts */
+function accountTable(accounts) {
+  return el(
+    "div",
+    { class: "accounts", role: "region", "aria-label": "Demo accounts", tabindex: "0" },
+    el(
+      "table",
+      {},
+      el("caption", {}, "Demo accounts"),
+      el("thead", {}, el("tr", {}, ...["Who", "E-mail and password"].map(columnHead))),
+      el("tbody", {}, ...accounts.map(accountRow)),
+    ),
+  );
+}
+
+/** @param {string} title */
+function columnHead(title) {
+  return el("th", { scope: "col" }, title);
+}
+
+/** @param {DemoAccount} account */
+function accountRow({ label, role, email, password }) {
+  return el(
+    "tr",
+    {},
+    el("th", { scope: "row" }, label, el("small", {}, roleName(role))),
+    el("td", {}, el("code", {}, email), el("code", {}, password)),
+  );
+}
+
+/**
+ * Write a role as a word: LAB_TECHNICIAN is a lab technician.
+ * @param {string} role
+ */
+function roleName(role) {
+  return sentenceCase(role.toLowerCase().replace(/_/g, " "));
+}
+
+offerDemo();

@@ -1,0 +1,300 @@
+/** @file Hold one socket for all topics of a page, and hold it again whenever it breaks. */
+
+import { SignedOut, Problem } from "./api.js";
+import { apply, retryDelay } from "./live.js";
+
+const ANSWER_WITHIN_MS = 8000;
+const RESUBSCRIBE_SPREAD_MS = 300;
+const ASLEEP_MS = 5000;
+const OPEN = 1;
+
+/**
+ * @typedef {"connecting" | "live" | "reconnecting" | "closed"} LiveStatus
+ *
+ * @typedef {object} Listener
+ * @property {(state: import("./live.js").LiveState, frame: import("./live.js").Frame) => void} onChange
+ * @property {(code: string) => void} onRefused
+ *
+ * @typedef {object} Topic
+ * @property {string} clinicId
+ * @property {Listener} listener
+ * @property {import("./live.js").LiveState | null} state
+ * @property {boolean} awaiting   a snapshot was asked for, or will be, and has not come
+ * @property {boolean} refused
+ * @property {any} timer          until it is asked for again, or the socket is taken for dead
+ *
+ * @typedef {object} LiveOptions
+ * @property {() => Promise<{pass: string}>} requestPass
+ * @property {(status: LiveStatus, attempt: number) => void} onStatus
+ * @property {() => void} onSignedOut
+ * @property {(pass: string) => WebSocket} [openSocket]
+ * @property {() => number} [random]
+ */
+
+/**
+ * Follow topics live.
+ *
+ * `live` is said only while the socket is open and every topic has its snapshot on it; what was
+ * known before stays readable, and is called `reconnecting` until then.
+ */
+export class LiveClient {
+  #options;
+  #random;
+  /** @type {Map<string, Topic>} */
+  #topics = new Map();
+  /** @type {WebSocket | null} */
+  #socket = null;
+  /** @type {LiveStatus} */
+  #status = "connecting";
+  #attempt = 0;
+  #connecting = false;
+  /** @type {any} */
+  #retryTimer = null;
+
+  /** @param {LiveOptions} options */
+  constructor(options) {
+    this.#options = options;
+    this.#random = options.random || Math.random;
+  }
+
+  /**
+   * Follow a topic until the answered function is called.
+   * @param {string} name
+   * @param {string} clinicId
+   * @param {Listener} listener
+   * @returns {() => void}
+   */
+  subscribe(name, clinicId, listener) {
+    /** @type {Topic} */
+    const topic = { clinicId, listener, state: null, awaiting: true, refused: false, timer: null };
+    this.#topics.set(name, topic);
+    this.#ask(name, topic);
+    this.#connect();
+    return () => this.#unsubscribe(name, topic);
+  }
+
+  /** Make sure of the truth now: the phone was asleep, or the network came back. */
+  wake() {
+    if (this.#status === "closed" || !this.#topics.size) return;
+    if (!this.#socket) this.#connect();
+    else for (const [name, topic] of this.#topics) this.#ask(name, topic);
+  }
+
+  /** Stop for good. */
+  close() {
+    if (this.#status === "closed") return;
+    clearTimeout(this.#retryTimer);
+    for (const topic of this.#topics.values()) clearTimeout(topic.timer);
+    this.#topics.clear();
+    this.#say("closed");
+    this.#dropSocket();
+  }
+
+  /** @param {LiveStatus} status */
+  #say(status) {
+    this.#status = status;
+    this.#options.onStatus(status, this.#attempt);
+  }
+
+  async #connect() {
+    if (this.#status === "closed" || this.#connecting || this.#socket) return;
+    clearTimeout(this.#retryTimer);
+    this.#connecting = true;
+    try {
+      const { pass } = await this.#options.requestPass();
+      if (!this.#isClosed()) this.#listen((this.#options.openSocket || openBrowserSocket)(pass));
+    } catch (failure) {
+      this.#retryAfter(failure);
+    } finally {
+      this.#connecting = false;
+    }
+  }
+
+  #isClosed() {
+    return this.#status === "closed";
+  }
+
+  /** @param {unknown} failure */
+  #retryAfter(failure) {
+    if (this.#isClosed()) return;
+    if (failure instanceof SignedOut) {
+      this.close();
+      this.#options.onSignedOut();
+      return;
+    }
+    const seconds = failure instanceof Problem ? Number(failure.facts.retry_after_seconds) || 0 : 0;
+    this.#retryIn(Math.max(retryDelay(this.#attempt, this.#random), seconds * 1000));
+  }
+
+  /** @param {number} pause milliseconds */
+  #retryIn(pause) {
+    this.#attempt += 1;
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = setTimeout(() => this.#connect(), pause);
+    this.#say("reconnecting");
+  }
+
+  /** @param {WebSocket} socket */
+  #listen(socket) {
+    this.#socket = socket;
+    socket.onopen = () => {
+      for (const [name, topic] of this.#topics) this.#ask(name, topic);
+    };
+    socket.onmessage = (message) => {
+      if (this.#socket === socket) this.#receive(message.data);
+    };
+    socket.onclose = () => {
+      if (this.#socket === socket) this.#lose();
+    };
+  }
+
+  /** Forget a socket that is dead or silent, and come back later. */
+  #lose() {
+    for (const topic of this.#topics.values()) {
+      clearTimeout(topic.timer);
+      topic.awaiting = true;
+    }
+    this.#dropSocket();
+    this.#retryIn(retryDelay(this.#attempt, this.#random));
+  }
+
+  #dropSocket() {
+    const socket = this.#socket;
+    this.#socket = null;
+    if (socket) socket.close();
+  }
+
+  /**
+   * Ask for a snapshot; a socket that does not answer in time is taken for dead.
+   * @param {string} name
+   * @param {Topic} topic
+   */
+  #ask(name, topic) {
+    if (!this.#isOpen()) return;
+    clearTimeout(topic.timer);
+    topic.timer = setTimeout(() => this.#lose(), ANSWER_WITHIN_MS);
+    topic.awaiting = true;
+    topic.refused = false;
+    // A second subscription alone could be taken for a repeated one and be answered with nothing.
+    if (topic.state) this.#send({ op: "unsubscribe", topic: name });
+    this.#send({ op: "subscribe", topic: name, clinic_id: topic.clinicId });
+  }
+
+  /**
+   * @param {string} name
+   * @param {Topic} topic
+   */
+  #unsubscribe(name, topic) {
+    if (this.#topics.get(name) !== topic) return;
+    clearTimeout(topic.timer);
+    this.#topics.delete(name);
+    if (this.#isOpen()) this.#send({ op: "unsubscribe", topic: name });
+    this.#judge();
+  }
+
+  #isOpen() {
+    return this.#socket !== null && this.#socket.readyState === OPEN;
+  }
+
+  /** @param {object} frame */
+  #send(frame) {
+    if (this.#socket) this.#socket.send(JSON.stringify(frame));
+  }
+
+  /** @param {string} text */
+  #receive(text) {
+    const frame = readFrame(text);
+    const topic = frame ? this.#topics.get(frame.topic) : undefined;
+    if (!frame || !topic) return;
+    if (frame.type === "refused") {
+      this.#settle(topic, true);
+      topic.listener.onRefused(frame.code);
+    } else if (frame.type === "snapshot" || !topic.awaiting) {
+      this.#follow(frame.topic, topic, frame);
+    }
+  }
+
+  /**
+   * @param {string} name
+   * @param {Topic} topic
+   * @param {import("./live.js").Frame} frame
+   */
+  #follow(name, topic, frame) {
+    const next = apply(topic.state, frame);
+    if (next === null) {
+      topic.awaiting = true;
+      // A short random pause, or every phone of a waiting room asks in the same instant.
+      const pause = this.#random() * RESUBSCRIBE_SPREAD_MS;
+      topic.timer = setTimeout(() => this.#ask(name, topic), pause);
+      return;
+    }
+    const changed = next !== topic.state;
+    topic.state = next;
+    if (frame.type === "snapshot") this.#settle(topic, false);
+    if (changed) topic.listener.onChange(next, frame);
+  }
+
+  /**
+   * Note that a topic has its answer.
+   * @param {Topic} topic
+   * @param {boolean} refused
+   */
+  #settle(topic, refused) {
+    clearTimeout(topic.timer);
+    topic.awaiting = false;
+    topic.refused = refused;
+    this.#attempt = 0;
+    this.#judge();
+  }
+
+  /** Say `live` once nothing is left to wait for. */
+  #judge() {
+    if (this.#status === "live" || !this.#isOpen()) return;
+    const topics = [...this.#topics.values()];
+    if (topics.every((topic) => !topic.awaiting && !topic.refused)) this.#say("live");
+  }
+}
+
+/**
+ * Read a frame, or nothing when it is none.
+ * @param {string} text
+ * @returns {(import("./live.js").Frame | {type: "refused", topic: string, code: string}) | null}
+ */
+function readFrame(text) {
+  try {
+    const frame = JSON.parse(text);
+    return frame && ["snapshot", "event", "refused"].includes(frame.type) ? frame : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Open the socket beside this page.
+ * @param {string} pass
+ */
+function openBrowserSocket(pass) {
+  const scheme = window.location.protocol === "https:" ? "wss:" : "ws:";
+  const address = `${scheme}//${window.location.host}/api/v1/live`;
+  return new WebSocket(`${address}?pass=${encodeURIComponent(pass)}`);
+}
+
+/**
+ * Wake a client whenever the person looks again or the network returns.
+ * @param {LiveClient} client
+ * @returns {() => void} stops it
+ */
+export function wakeWithPage(client) {
+  let hiddenAt = Date.now();
+  const seen = () => {
+    if (document.hidden) hiddenAt = Date.now();
+    else if (Date.now() - hiddenAt > ASLEEP_MS) client.wake();
+  };
+  const online = () => client.wake();
+  document.addEventListener("visibilitychange", seen);
+  window.addEventListener("online", online);
+  return () => {
+    document.removeEventListener("visibilitychange", seen);
+    window.removeEventListener("online", online);
+  };
+}
