@@ -30,6 +30,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -127,8 +128,7 @@ class _Use:
                 self.seat = _open(self.folder, "users")
                 fcntl.flock(self.seat, fcntl.LOCK_SH)
                 _ensure_cluster(self.folder)
-                if not _is_served(self.folder):
-                    _start(self.folder)
+                _ensure_served(self.folder)
                 return _dsn(self.folder)
 
     def end(self) -> None:
@@ -227,7 +227,7 @@ def _let_through(folder: Path) -> None:
 
 def _ensure_cluster(folder: Path) -> None:
     """Create the cluster, whole or not at all, and refuse one of another major version."""
-    data, unfinished = folder / "data", folder / "unfinished"
+    data = folder / "data"
     if data.exists():
         made_by = (data / "PG_VERSION").read_text().strip()
         if made_by != MAJOR:
@@ -236,7 +236,9 @@ def _ensure_cluster(folder: Path) -> None:
                 f"brings {MAJOR}: dump it with the old release and load it into an empty folder."
             )
         return
-    shutil.rmtree(unfinished, ignore_errors=True)
+    for unfinished in folder.glob("unfinished-*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished = folder / f"unfinished-{token_hex(4)}"  # an orphaned initdb may still be at work
     # Not the system's locale: it may be missing, and its updates reorder what indexes rely on.
     locale = ("--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
     access = ("--username=postgres", "--auth-local=trust", "--auth-host=reject")
@@ -269,22 +271,28 @@ def _is_served(folder: Path) -> bool:
     )
 
 
+def _ensure_served(folder: Path) -> None:
+    """Start the server unless it runs, and wait until it is ready."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not _is_served(folder):
+        try:
+            _start(folder)
+        except EmbeddedDatabaseRefused as refusal:
+            # Orphans of a killed user or server: a start under way, a worker amid its query.
+            orphaned = re.search("lock file|shared memory block", str(refusal))
+            if not orphaned or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
 def _start(folder: Path) -> None:
-    """Start the server and wait until it is ready."""
+    """Start the server with our settings."""
     journal = folder / "log"
     if journal.exists() and journal.stat().st_size > LOG_BYTES:
         journal.replace(folder / "log.old")
     settings = {**SETTINGS, "unix_socket_directories": str(_socket_folder(folder / "data"))}
     options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return _pg_ctl(folder, "start", "--options", options)
-        except EmbeddedDatabaseRefused as refusal:
-            # The workers of a killed server go on until they look up from their queries.
-            if "shared memory block" not in str(refusal) or time.monotonic() > deadline:
-                raise
-        time.sleep(0.2)
+    _pg_ctl(folder, "start", "--options", options)
 
 
 def _socket_folder(data: Path) -> Path:
@@ -328,8 +336,7 @@ def _run(folder: Path, program: str, *arguments: str) -> None:
     """Run a program of PostgreSQL in `folder` as its owner, or say why that failed.
 
     In a session of its own, so that Ctrl-C in a terminal comes to us alone. Without our
-    environment, where PGPORT, PGOPTIONS or a missing locale would speak to the server. Paths are
-    relative, since `pg_ctl` hands them to a shell.
+    environment, which holds secrets. Paths are relative, since `pg_ctl` hands them to a shell.
     """
     owner = folder.stat()
     user: dict[str, Any] = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}

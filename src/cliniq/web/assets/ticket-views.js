@@ -11,6 +11,7 @@ import { peopleAhead, placeInLine, roomName } from "./words.js";
  */
 
 const DOTS = 6;
+const LONG_ROOM = 10;
 
 /**
  * Lay the table for the tickets of this phone.
@@ -198,6 +199,7 @@ export function showFreshness(root, freshness, since) {
  * @param {{ticket: Ticket, onGoing: () => void}} choice
  */
 export function turnView({ ticket, onGoing }) {
+  const room = ticket.room ? roomName(ticket.room) : "Please come in";
   return el(
     "section",
     { class: "turn" },
@@ -206,9 +208,9 @@ export function turnView({ ticket, onGoing }) {
     el("h1", {}, turnWords(ticket)),
     el(
       "p",
-      { class: "turn-room" },
+      { class: room.length > LONG_ROOM ? "turn-room turn-room-long" : "turn-room" },
       icon("door"),
-      el("span", {}, ticket.room ? roomName(ticket.room) : "Please come in"),
+      el("span", {}, room),
     ),
     el(
       "p",

@@ -1,0 +1,133 @@
+"""A real application over a real PostgreSQL: one server and one migrated database a session.
+
+Tests isolate themselves by a clinic of their own; those that change the schema get a database.
+"""
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from cliniq.app import House, build_app, open_house
+from cliniq.platform.clock import Clocks
+from cliniq.platform.embedded import embedded_server
+from cliniq.platform.migrate import migrate
+from cliniq.platform.provision import provision
+from cliniq.platform.source import Urls
+from tests.support import SECRET, Admin, Client, Hands, SomeClinic, found_clinic
+
+COPIES = itertools.count()
+NAME = f"cliniq_test_{os.getpid()}"
+HANDS = Hands()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """A superuser's DSN, of CLINIQ_TEST_DATABASE_URL or else of the embedded server."""
+    if url := os.environ.get("CLINIQ_TEST_DATABASE_URL"):  # noqa: TID251 - the tests' own setting
+        yield url
+        return
+    async with embedded_server(Path(tmp_path_factory.mktemp("embedded")) / "postgres") as dsn:
+        for unneeded in ("fsync", "synchronous_commit", "full_page_writes"):
+            await on_server(dsn, f"alter system set {unneeded} = off")
+        await on_server(dsn, "select pg_reload_conf()")
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+async def urls(server: str) -> AsyncIterator[Urls]:
+    """The migrated database that most tests share."""
+    application, owner = await provision(server, NAME)
+    await migrate(owner, Clocks())
+    yield Urls(application, owner)
+    await on_server(server, f"drop database {NAME} with (force)")
+
+
+@pytest.fixture(scope="session")
+async def house(urls: Urls) -> AsyncIterator[House]:
+    clocks = Clocks(lambda: HANDS.clinic, lambda: HANDS.wall)
+    async with open_house(urls.application, SECRET, 10, clocks) as house:
+        yield house
+
+
+@pytest.fixture(scope="session")
+async def admin(server: str, urls: Urls) -> AsyncIterator[Admin]:
+    """The superuser's eyes and hands in the shared database: outside every wall."""
+    async with asyncpg.create_pool(dsn_of(server, NAME), min_size=1, max_size=4) as pool:
+        yield pool
+
+
+@pytest.fixture
+def hands() -> Iterator[Hands]:
+    """Both clocks, at noon; put back afterwards."""
+    HANDS.reset()
+    yield HANDS
+    HANDS.reset()
+
+
+@pytest.fixture
+async def clinic(house: House, hands: Hands) -> SomeClinic:
+    return await found_clinic(house)
+
+
+@pytest.fixture(scope="session")
+def app(house: House) -> FastAPI:
+    return build_app(house, "http://cliniq.test")
+
+
+@pytest.fixture
+async def client(app: FastAPI, hands: Hands) -> AsyncIterator[Client]:
+    """A client without a sign-in; give headers of `clinic.acting(...)` or of somebody."""
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://cliniq.test") as client:
+        yield client
+
+
+@pytest.fixture
+async def own_urls(server: str, urls: Urls) -> AsyncIterator[Urls]:
+    """A migrated database of a test's own, for those that change the schema."""
+    name = f"{NAME}_{next(COPIES)}"
+    application, owner = await provision(server, name)
+    await migrate(owner, Clocks())
+    yield Urls(application, owner)
+    await on_server(server, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+async def own_admin(server: str, own_urls: Urls) -> AsyncIterator[Admin]:
+    """The superuser in the test's own database."""
+    name = urlsplit(own_urls.application).path.removeprefix("/")
+    async with asyncpg.create_pool(dsn_of(server, name), min_size=1, max_size=4) as pool:
+        yield pool
+
+
+@asynccontextmanager
+async def house_of(urls: Urls, clocks: Clocks | None = None, size: int = 4) -> AsyncIterator[House]:
+    """Open a house on another database."""
+    moving = Clocks(lambda: HANDS.clinic, lambda: HANDS.wall)
+    async with open_house(urls.application, SECRET, size, clocks or moving) as house:
+        yield house
+
+
+async def on_server(dsn: str, command: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(command)
+    finally:
+        await connection.close()
+
+
+def dsn_of(server: str, database: str) -> str:
+    return urlsplit(server)._replace(path=f"/{database}").geturl()
