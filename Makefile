@@ -9,7 +9,7 @@ run: .venv/run.stamp
 	$(BIN)/cliniq up --demo
 
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -q
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -1,3 +1,3 @@
-"""Cliniq runs clinics: a scan at the door becomes a ticket and a live, honest place in the queue."""
+"""Cliniq runs clinics: a scan at the door becomes a ticket and a live place in the queue."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The composition root of the web process: the only place, with `cli` and `demo`, that knows all rooms."""
+"""The composition root of the web process; with `cli` and `demo`, all that knows every room."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping

@@ -14,11 +14,13 @@ import uvloop
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from cliniq import __version__, app as composition
+from cliniq import __version__
+from cliniq import app as composition
 from cliniq.cli import checks, server
 from cliniq.platform.clock import Clocks
 from cliniq.platform.embedded import EmbeddedDatabaseRefused
-from cliniq.platform.migrate import MigrationRefused, migrate as run_migrations
+from cliniq.platform.migrate import MigrationRefused
+from cliniq.platform.migrate import migrate as run_migrations
 from cliniq.platform.provision import provision as make_roles
 from cliniq.platform.settings import SettingsRefused, load_settings
 from cliniq.platform.source import database_urls, owner_of
@@ -44,7 +46,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 @cli.command()
 def up(
-    demo: Annotated[bool, typer.Option(help="Fill it with a clinic to play with.")] = False,
+    demo: Annotated[bool, typer.Option(help="Fill it with a clinic to play with.")] = False,  # noqa: FBT002 - typer's way to name a flag
 ) -> None:
     """Migrate and serve, on the embedded PostgreSQL unless CLINIQ_DATABASE_URL names another."""
     _run(server.up(demo=demo))

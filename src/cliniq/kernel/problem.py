@@ -103,7 +103,7 @@ class PayloadTooLarge(Problem):
 
 
 class RequestInvalid(Problem):
-    """The request is malformed; `errors` names each place and what is wrong there, never the value."""
+    """The request is malformed; `errors` says where and what is wrong, never the value."""
 
     status = 422
     code = "REQUEST_INVALID"

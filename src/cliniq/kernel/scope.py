@@ -8,7 +8,7 @@ from cliniq.kernel.record import Record
 
 
 class Caller(Record, frozen=True):
-    """Who signed a request. `home_clinic_id` and `is_staff` save a try at the door, and prove nothing."""
+    """Who signed a request. `home_clinic_id` and `is_staff` are hints that prove nothing."""
 
     person_id: PersonId
     session_id: SessionId
@@ -44,7 +44,7 @@ class SelfScope(Record, frozen=True):
 
 
 class PlatformScope(Record, frozen=True):
-    """The installation itself, without a clinic; `purpose` says why, and only named tables are in sight."""
+    """The installation itself; `purpose` says why, and only named tables are in sight."""
 
     purpose: str
 

@@ -209,7 +209,7 @@ class Opening(Generic[UnitT]):
         try:
             seating = self._seating or _believe(self.scope)
             await self._connection.execute(f"{self._kind.begin}; set local role {role}; {seating}")
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it goes on, in our words
             await self._abandon()
             raise _translated(error) from None
         self._unit = self._kind(self._connection, self.scope, self._database, self._request_id)

@@ -1,4 +1,4 @@
-"""What must be remembered although the request is refused: a second, short unit after the rollback."""
+"""What is remembered although the request is refused: a second unit after the rollback."""
 
 from uuid import UUID
 

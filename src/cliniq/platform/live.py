@@ -1,7 +1,7 @@
 """Live topics in this process: a snapshot, then every change in the order of its version.
 
-A subscriber never sees a gap: an event that comes early waits for its forerunners, and where one stays
-away for longer than `GAP_SECONDS` the subscriber gets a fresh snapshot instead.
+A subscriber never sees a gap: an event that comes early waits for its forerunners, and where
+one stays away for longer than `GAP_SECONDS` the subscriber gets a fresh snapshot instead.
 """
 
 import asyncio

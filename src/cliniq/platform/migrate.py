@@ -110,7 +110,8 @@ async def _grant_base_roles(connection: Owner) -> None:
         with wanted as (
             select * from jsonb_to_recordset($1::jsonb) as wanted (role text, permission text)
         ), revoked as (
-            delete from role_grant where (role, permission) not in (select role, permission from wanted)
+            delete from role_grant
+            where (role, permission) not in (select role, permission from wanted)
         )
         insert into role_grant (role, permission) select role, permission from wanted
         on conflict (role, permission) do nothing

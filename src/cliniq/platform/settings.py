@@ -127,7 +127,7 @@ def master_secret(settings: Settings) -> str:
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         try:
-            with open(file, "x", encoding="ascii", opener=_private) as new:  # noqa: PTH123 - Path has no opener
+            with open(file, "x", encoding="ascii", opener=_private) as new:
                 new.write(secrets.token_urlsafe(48))
         except FileExistsError:
             pass

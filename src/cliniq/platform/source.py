@@ -41,7 +41,5 @@ def owner_of(urls: Urls) -> str:
     Raises: SettingsRefused where it is not set.
     """
     if urls.owner is None:
-        raise SettingsRefused(
-            "CLINIQ_OWNER_URL is missing: migrations need the owner's login, beside CLINIQ_DATABASE_URL."
-        )
+        raise SettingsRefused("CLINIQ_OWNER_URL is missing: migrations need the owner's login.")
     return urls.owner

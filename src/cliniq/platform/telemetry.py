@@ -1,4 +1,4 @@
-"""Logs and metrics. Neither holds a name, a phone, a diagnosis, a token or an address of a person."""
+"""Logs and metrics: never a name, a phone, a diagnosis, a token or an address of a person."""
 
 import logging
 import sys

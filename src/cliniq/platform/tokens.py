@@ -1,4 +1,4 @@
-"""Access tokens: short-lived, signed, of one type and one algorithm, refused before they are decoded when too long."""
+"""Access tokens: short-lived, of one type and algorithm, refused undecoded when too long."""
 
 from datetime import timedelta
 from functools import lru_cache

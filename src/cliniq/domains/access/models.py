@@ -23,7 +23,7 @@ class ClinicMembership(Record, frozen=True):
 
 
 class Practitioner(Record, frozen=True):
-    """A person who sees patients in a clinic (FHIR PractitionerRole); `name` is shown to patients."""
+    """A person who sees patients (FHIR PractitionerRole); `name` is shown to patients."""
 
     practitioner_id: UUID
     person_id: UUID

@@ -1,1 +1,1 @@
-"""Appointments: the life of a visit, from booking to completion. Each change passes one function."""
+"""Appointments: the life of a visit, from booking to completion, through one function."""

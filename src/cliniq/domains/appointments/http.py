@@ -69,7 +69,7 @@ async def create_appointment(
 
 
 @router.get("/appointments", responses=problems(Forbidden, clinics.SiteNotFound))
-async def list_appointments(  # noqa: PLR0913 - the listed filters, and the page
+async def list_appointments(
     unit: MayRead,
     request: Request,
     day: Day | None = None,
@@ -80,7 +80,7 @@ async def list_appointments(  # noqa: PLR0913 - the listed filters, and the page
     limit: Limit = 20,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Page:
-    """List visits of one site, practitioner or patient, earliest first; by default today's of a site."""
+    """List visits of one site, practitioner or patient, earliest first; by default today's."""
     wanted = DayFilter(day, site_id, practitioner_id, patient_id, status)
     return await service.list_day(unit, entrance_of(request).keyring, wanted, limit, cursor)
 

@@ -23,7 +23,7 @@ class AppointmentStatus(StrEnum):
 
 
 class Appointment(Record, frozen=True):
-    """One visit, from `starts_at` up to but without `ends_at` (UTC). `version` counts its changes."""
+    """One visit, from `starts_at` up to but without `ends_at` (UTC). `version` counts changes."""
 
     appointment_id: UUID
     patient_id: UUID
@@ -103,7 +103,7 @@ class Page(Record, frozen=True):
 
 
 class DayFilter(Record, frozen=True):
-    """Whose day is listed: exactly one of site, practitioner or patient, and which status, if any."""
+    """Whose day is listed: one of site, practitioner or patient; and which status, if any."""
 
     day: date | None
     site_id: UUID | None

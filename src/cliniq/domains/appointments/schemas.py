@@ -28,7 +28,7 @@ class AppointmentIn(Incoming):
 
 
 class RescheduleIn(Incoming):
-    """Another time for a visit. `version` is the one that the client saw: a rival change is refused."""
+    """Another time for a visit. With the `version` that was seen, a rival change is refused."""
 
     starts_at: Instant
     minutes: Minutes | None = None

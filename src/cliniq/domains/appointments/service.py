@@ -25,9 +25,9 @@ from cliniq.domains.patients import api as patients
 from cliniq.domains.scheduling import api as scheduling
 from cliniq.kernel.ids import new_id
 from cliniq.kernel.problem import RequestInvalid
+from cliniq.platform.cursors import read_cursor, write_cursor
 from cliniq.platform.db import ReadUnit, Unit
 from cliniq.platform.events import tell
-from cliniq.platform.cursors import read_cursor, write_cursor
 from cliniq.platform.signing import Keyring
 
 NOWHERE = UUID(int=0)
@@ -156,7 +156,7 @@ async def list_day(
 ) -> Page:
     """List the visits of a site, a practitioner or a patient, by default of today there.
 
-    A day is the site's own; a practitioner's or patient's is cut in UTC, or all of them without one.
+    A day is the site's own; a practitioner's or patient's is cut in UTC, or all without one.
     Raises: REQUEST_INVALID 422 without exactly one of the three, or for a strange cursor;
     SITE_NOT_FOUND 404.
     """

@@ -37,7 +37,7 @@ async def find(unit: ReadUnit, appointment_id: UUID) -> Appointment | None:
     order by starts_at, appointment_id
     limit $7
 """)
-async def list_of_site(  # noqa: PLR0913 - a keyset page: where, from, to, after, which, how many
+async def list_of_site(
     unit: ReadUnit,
     site_id: UUID,
     from_at: datetime,
@@ -59,7 +59,7 @@ async def list_of_site(  # noqa: PLR0913 - a keyset page: where, from, to, after
     order by starts_at, appointment_id
     limit $7
 """)
-async def list_of_practitioner(  # noqa: PLR0913 - as above
+async def list_of_practitioner(
     unit: ReadUnit,
     practitioner_id: UUID,
     from_at: datetime,
@@ -81,7 +81,7 @@ async def list_of_practitioner(  # noqa: PLR0913 - as above
     order by starts_at, appointment_id
     limit $7
 """)
-async def list_of_patient(  # noqa: PLR0913 - as above
+async def list_of_patient(
     unit: ReadUnit,
     patient_id: UUID,
     from_at: datetime,

@@ -1,1 +1,1 @@
-"""Check-in: a code at the door, scanned, becomes an arrival at the right visit, once. Nobody depends on it."""
+"""Check-in: a scanned code becomes an arrival at the right visit, once. Nobody depends on it."""

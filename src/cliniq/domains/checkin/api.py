@@ -1,4 +1,4 @@
-"""The only door into the check-in room: for the composition roots, since nobody above depends on it."""
+"""The only door into the check-in room: for the composition roots, nobody else depends on it."""
 
 from cliniq.domains.checkin.models import Code, CodeKind, WindowRule
 from cliniq.domains.checkin.service import hash_secret, scan, sign_code

@@ -37,7 +37,7 @@ class VerificationRequired(Forbidden):
 
 
 class NoAppointmentFound(NotFound):
-    """The person has no appointment here today; `next_at` is when their own next one starts, if any."""
+    """The person has no appointment here today; `next_at` is their own next one, if any."""
 
     code = "NO_APPOINTMENT_FOUND"
     title = "There is no appointment for you here today"

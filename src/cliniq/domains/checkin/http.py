@@ -145,7 +145,7 @@ async def get_qr_code(
     format: PictureFormat = PictureFormat.SVG,  # noqa: A002 - the API's word
     kind: CodeKind | None = None,
 ) -> Content:
-    """Draw a check-in point's code: the printed or the rotating one, by default as the point is set."""
+    """Draw a check-in point's code, printed or rotating; by default as the point is set."""
     point = await service.get_point(unit, location_id)
     rotating = point.qr_mode is clinics.QrMode.ROTATING
     kind = kind or (CodeKind.ROTATING if rotating else CodeKind.PRINTED)

@@ -125,7 +125,7 @@ class ScanResult(Record, frozen=True):
 
 
 class ScanPassSold(Record, frozen=True):
-    """What a page learns at the first touch: nothing of any patient. Units: `expires_in` in seconds."""
+    """What a page learns at the first touch, nothing of patients. Units: `expires_in`, seconds."""
 
     scan_pass: str
     expires_in: int

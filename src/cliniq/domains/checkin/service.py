@@ -233,7 +233,7 @@ async def _look(unit: Unit, code: Code) -> _Scan:
 
 
 async def _check_in(unit: Unit, seen: _Scan, sights: Sequence[_Sight]) -> list[Receipt]:
-    """Check visits in, in one order for all; those that a rival scan has just taken are left out."""
+    """Check visits in, in one order for all; those that a rival scan has taken are left out."""
     arrived: dict[UUID, CheckIn] = {}
     arrivals = []
     for each in sorted(sights, key=lambda sight: sight.visit.appointment_id):

@@ -20,7 +20,7 @@ from cliniq.platform.sql import sql
     select check_in_id, $2, $3, $4, $5, $6, $7 from claim
     returning check_in_id, appointment_id, checked_in_at
 """)
-async def add(  # noqa: PLR0913 - an arrival: which, whose, where, when, how, by whom
+async def add(
     unit: Unit,
     check_in_id: UUID,
     appointment_id: UUID,

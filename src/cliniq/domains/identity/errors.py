@@ -4,7 +4,7 @@ from cliniq.kernel.problem import Conflict, Problem
 
 
 class SignInFailed(Problem):
-    """Unknown, wrong and disabled are told apart nowhere: not in the status, the body or the time."""
+    """Unknown, wrong and disabled cannot be told apart: same status, body and time."""
 
     status = 401
     code = "SIGN_IN_FAILED"

@@ -57,7 +57,7 @@ class SignedIn(Record, frozen=True):
 
 
 class Hints(Record, frozen=True):
-    """What saves a try at the door, and proves nothing: the home clinic, and whether one is staff."""
+    """What saves a try at the door, and proves nothing: home clinic, and whether one is staff."""
 
     home_clinic_id: UUID | None
     is_staff: bool

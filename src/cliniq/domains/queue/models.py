@@ -17,7 +17,7 @@ class EntryStatus(StrEnum):
 
 
 class Line(Record, frozen=True):
-    """Which queue somebody belongs in: a site's, of a practitioner or of its pool, on a local day."""
+    """Which queue somebody belongs in: of a practitioner or of a site's pool, on a local day."""
 
     site_id: UUID
     line_id: UUID
@@ -45,7 +45,7 @@ class Ticket(Record, frozen=True):
 
 
 class Place(Record, frozen=True):
-    """A place in a queue. `position` is 1 for who is next, 0 once called; the same on every screen."""
+    """A place in a queue. `position` is 1 for who is next, 0 once called, on every screen."""
 
     clinic_id: UUID
     queue_id: UUID
@@ -102,7 +102,7 @@ class QueueHead(Record, frozen=True):
 
 
 class QueueSnapshot(Record, frozen=True):
-    """A queue with everyone in it, in order: those seen first, then those called, then those who wait."""
+    """A queue with everyone in it: those being seen, those called, those who wait, in order."""
 
     queue_id: UUID
     site_id: UUID
@@ -130,7 +130,7 @@ class CalledTicket(Record, frozen=True):
 
 
 class Board(Record, frozen=True):
-    """A queue as everyone may see it: tickets, never people. `waiting` is in order of the calls to come."""
+    """A queue as all may see it: tickets, never people; `waiting` in order of calls to come."""
 
     queue_id: UUID
     on_day: date

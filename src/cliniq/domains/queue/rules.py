@@ -38,7 +38,7 @@ def ensure_may_follow(now: EntryStatus, then: EntryStatus) -> None:
 
 
 def draw_board(head: QueueHead, rows: Sequence[BoardRow]) -> Board:
-    """Lay rows out as a board. Those called or seen stand by ticket, so that order tells nothing."""
+    """Lay rows out as a board; those called or seen stand by ticket."""
 
     def of(status: EntryStatus) -> list[BoardRow]:
         return sorted((row for row in rows if row.status is status), key=lambda row: row.place)

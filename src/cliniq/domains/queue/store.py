@@ -28,7 +28,7 @@ from cliniq.platform.sql import sql
     )
     select queue_id, $4::uuid as entry_id, last_ticket as ticket, line_name, version from roll
 """)
-async def enter(  # noqa: PLR0913 - a place in a line: which, whose, since when
+async def enter(
     unit: Unit,
     line: Line,
     entry_id: UUID,
@@ -37,7 +37,7 @@ async def enter(  # noqa: PLR0913 - a place in a line: which, whose, since when
     due_at: datetime,
     at: datetime,
 ) -> Ticket | None:
-    """Tear the next ticket off the line's roll and wait with it; nothing where there is no line yet.
+    """Tear the next ticket off the line's roll and wait with it; nothing without a line yet.
 
     Locks: the roll, until COMMIT; a rollback puts the ticket back, so numbers have no gaps.
     """
@@ -55,7 +55,7 @@ async def open_line(unit: Unit, queue_id: UUID, line: Line, line_name: str) -> N
 async def count_ahead(unit: ReadUnit, entry_id: UUID) -> int:
     """Count who waits ahead of a place.
 
-    A statement of its own: inside `enter` it would use a snapshot from before the wait for the roll.
+    A statement of its own: inside `enter` it would see a snapshot from before the wait.
     """
 
 

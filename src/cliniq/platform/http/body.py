@@ -72,15 +72,21 @@ def _finite(digits: str) -> float:
 def _ensure_storable(value: Any, depth: int) -> None:
     if depth > DEEPEST:
         _refuse("nested too deeply")
-    if isinstance(value, str):
-        if "\x00" in value:
-            _refuse("a text holds NUL")
-        if not value.isascii() and any("\ud800" <= each <= "\udfff" for each in value):
-            _refuse("a text holds half a character")
-    elif isinstance(value, dict):
-        for key, each in value.items():
-            _ensure_storable(key, depth + 1)
-            _ensure_storable(each, depth + 1)
-    elif isinstance(value, list):
-        for each in value:
-            _ensure_storable(each, depth + 1)
+    match value:
+        case str():
+            _ensure_text(value)
+        case dict():
+            for key, each in value.items():
+                _ensure_text(key)
+                _ensure_storable(each, depth + 1)
+        case list():
+            for each in value:
+                _ensure_storable(each, depth + 1)
+
+
+def _ensure_text(text: str) -> None:
+    """Refuse what UTF-8 or PostgreSQL cannot hold."""
+    if "\x00" in text:
+        _refuse("a text holds NUL")
+    if not text.isascii() and any("\ud800" <= each <= "\udfff" for each in text):
+        _refuse("a text holds half a character")

@@ -17,8 +17,10 @@ _ALWAYS = [
     (b"referrer-policy", b"no-referrer"),
     (
         b"content-security-policy",
-        b"default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; "
-        b"frame-ancestors 'none'",
+        (
+            b"default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; "
+            b"frame-ancestors 'none'"
+        ),
     ),
 ]
 _PRIVATE = (b"cache-control", b"no-store")

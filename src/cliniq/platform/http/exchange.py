@@ -1,4 +1,4 @@
-"""What one request carries through all layers: its id, and the route that turned out to serve it."""
+"""What one request carries through all layers: its id, and the route that served it."""
 
 import re
 from uuid import uuid4

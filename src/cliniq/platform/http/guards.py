@@ -1,4 +1,4 @@
-"""Guards: who may come in, and the unit that they get. A handler cannot have the key without the check."""
+"""Guards: who may come in, and the unit they get. No handler has the key without the check."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ def entrance_of(connection: HTTPConnection) -> Entrance:
 
 
 class Door(Generic[UnitT]):
-    """A unit that has yet to be opened, tried in the order of its attempts; remembers who knocked."""
+    """A unit yet to be opened, tried in the order of its attempts; remembers who knocked."""
 
     __slots__ = ("_attempts", "_entrance", "_knock", "_opening")
 
@@ -68,9 +68,10 @@ class Door(Generic[UnitT]):
 
     async def __aenter__(self) -> UnitT:
         refusal: Problem | None = None
-        for self._opening in self._attempts:
+        for attempt in self._attempts:
+            self._opening = attempt
             try:
-                return await self._opening.__aenter__()
+                return await attempt.__aenter__()
             except (Forbidden, NotFound) as problem:
                 # A member without the permission hears so; everybody else learns nothing.
                 refusal = problem if refusal is None or isinstance(problem, Forbidden) else refusal
@@ -116,7 +117,7 @@ class Policy:
 
 
 class Guard(Policy, Generic[UnitT]):
-    """Checks the sign-in and gives a door; the database is asked once the request is well-formed."""
+    """Checks the sign-in and gives a door; the database is asked once the request is sound."""
 
     def __init__(self, kind: type[UnitT], permission: Permission | None, *, own: str = "") -> None:
         self._kind = kind
@@ -235,12 +236,12 @@ def may_read(permission: Permission) -> Any:
 
 
 def may_or_own(permission: Permission) -> Any:
-    """Mark the unit of staff with the permission, or of a patient of the clinic among their own rows."""
+    """Mark the unit of staff with the permission, or of a patient among their own rows."""
     return Depends(Guard(Unit, permission, own="one"))
 
 
 def may_read_or_own(permission: Permission) -> Any:
-    """Mark the read-only unit of staff with the permission, or of a patient among their own rows."""
+    """Mark the same as `may_or_own`, to read only."""
     return Depends(Guard(ReadUnit, permission, own="one"))
 
 

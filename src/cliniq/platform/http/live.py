@@ -205,7 +205,7 @@ async def _obey(socket: WebSocket, caller: Caller, connection: Connection, frame
     await entrance.hub.subscribe(connection, canonical, load)
 
 
-async def _load(  # noqa: PLR0913 - one snapshot, and all that it takes to be allowed it
+async def _load(
     entrance: Entrance,
     topic: Topic,
     caller: Caller,

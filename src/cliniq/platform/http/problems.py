@@ -1,5 +1,7 @@
 """Every refusal, ours or the framework's, as application/problem+json (RFC 9457)."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -82,20 +84,20 @@ async def _say(request: Request, error: Exception) -> Response:
     )
 
 
+_BY_STATUS: Mapping[int, type[Problem]] = MappingProxyType(
+    {404: NotFound, 405: MethodNotAllowed, 413: PayloadTooLarge}
+)
+
+
 def _as_problem(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
         case RequestValidationError():
             return RequestInvalid(errors=_places(error))
-        case HTTPException(status_code=404):
-            return NotFound()
-        case HTTPException(status_code=405):
-            return MethodNotAllowed()
-        case HTTPException(status_code=413):
-            return PayloadTooLarge()
         case HTTPException():
-            return RequestInvalid(errors=["body: unreadable"])
+            known = _BY_STATUS.get(error.status_code)
+            return known() if known else RequestInvalid(errors=["body: unreadable"])
         case _:
             return Problem()
 

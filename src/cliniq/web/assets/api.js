@@ -5,6 +5,8 @@
  * never reached the server becomes a `NetworkFailure`; a session that is over becomes `SignedOut`.
  */
 
+import { tabStorage } from "./tab-storage.js";
+
 const ROOT = "/api/v1";
 const PATIENCE_MS = 15000;
 
@@ -63,20 +65,26 @@ export class SignedOut extends Error {
  * Open the API in the name of whoever signs in under this key.
  *
  * The session lives in the tab's storage and ends with it: the phone at the door may be borrowed.
- * @param {{sessionKey: string, storage?: Storage}} choice
+ * @param {{sessionKey: string, storage?: import("./tab-storage.js").TabStorage}} choice
  * @returns {Api}
  */
-export function createApi({ sessionKey, storage = window.sessionStorage }) {
+export function createApi({ sessionKey, storage = tabStorage() }) {
   /** @type {Promise<void> | null} one renewal at a time: a used refresh token revokes its family */
   let renewal = null;
 
-  /** @returns {Session | null} */
+  /**
+   * Read the session that this tab keeps.
+   * @returns {Session | null}
+   */
   function session() {
     const kept = storage.getItem(sessionKey);
     return kept ? JSON.parse(kept) : null;
   }
 
-  /** @param {Session} given */
+  /**
+   * Keep a session for as long as the tab lives.
+   * @param {Session} given
+   */
   function keep(given) {
     storage.setItem(sessionKey, JSON.stringify(given));
     return given;
@@ -88,6 +96,7 @@ export function createApi({ sessionKey, storage = window.sessionStorage }) {
     return renewal;
   }
 
+  /** Exchange the refresh token; a refusal ends the session. */
   async function renewNow() {
     const current = session();
     if (!current) throw new SignedOut();
@@ -101,6 +110,7 @@ export function createApi({ sessionKey, storage = window.sessionStorage }) {
   }
 
   /**
+   * Send with the bearer token, and once more when the token had to be renewed.
    * @param {string} method
    * @param {string} path
    * @param {Call} call
@@ -118,10 +128,18 @@ export function createApi({ sessionKey, storage = window.sessionStorage }) {
     if (now && now.access_token === before.access_token) await renew();
     const after = session();
     if (!after) throw new SignedOut();
-    return send(method, path, call, after.access_token);
+    try {
+      return await send(method, path, call, after.access_token);
+    } catch (refusal) {
+      if (!(refusal instanceof Problem) || refusal.status !== 401) throw refusal;
+      // A fresh token that is refused belongs to a session that was ended elsewhere.
+      storage.removeItem(sessionKey);
+      throw new SignedOut();
+    }
   }
 
   /**
+   * Send with the bearer token unless the call says that it is public.
    * @param {string} method
    * @param {string} path
    * @param {Call} call

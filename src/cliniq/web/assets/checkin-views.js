@@ -38,6 +38,7 @@ export function startView({ name, hasTickets, onCheckIn, onSeeTickets }) {
 }
 
 /**
+ * Say one thing that a person may rely on.
  * @param {string} picture
  * @param {string} text
  */
@@ -96,6 +97,7 @@ export function signInView({ again, demo, onSignIn }) {
   const chips = el("div", { class: "chips" });
 
   /**
+   * Sign in while nothing else can be pressed.
    * @param {string} address
    * @param {string} secret
    */
@@ -111,6 +113,7 @@ export function signInView({ again, demo, onSignIn }) {
   }
 
   /**
+   * Say what is wrong, beside the field that it concerns.
    * @param {string} words
    * @param {HTMLInputElement} input
    */
@@ -159,6 +162,7 @@ export function signInView({ again, demo, onSignIn }) {
 }
 
 /**
+ * Lay out a field under its label.
  * @param {string} label
  * @param {HTMLInputElement} input
  * @param {HTMLElement} [beside]
@@ -239,7 +243,12 @@ export function troubleView(trouble, { onStep, onBack }) {
     button,
     backTo(onBack),
     trouble.reference &&
-      el("p", { class: "reference" }, "Reference for the desk: ", el("code", {}, trouble.reference)),
+      el(
+        "p",
+        { class: "reference" },
+        "Reference for the desk: ",
+        el("code", {}, trouble.reference),
+      ),
   );
 }
 

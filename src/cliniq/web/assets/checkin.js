@@ -63,14 +63,20 @@ async function showVisits() {
   else show(troubleView(tellNoTicket(), { onStep: checkIn }), { title: "Your visits" });
 }
 
-/** @returns {Promise<Ticket[]>} */
+/**
+ * Ask which tickets this person has, with the names that the tab remembers.
+ * @returns {Promise<Ticket[]>}
+ */
 async function ownTickets() {
   const visit = keptVisit();
   const rows = await api.get("/me/queue");
   return restored(rows, visit ? visit.tickets : []);
 }
 
-/** @param {Ticket[]} tickets */
+/**
+ * Say whether any ticket still waits for something.
+ * @param {Ticket[]} tickets
+ */
 function hasOpenTicket(tickets) {
   return tickets.some((ticket) => !ended(ticket));
 }
@@ -109,9 +115,23 @@ function checkIn() {
 async function exchange() {
   const scan_secret = newScanSecret();
   const body = { code, secret_hash: await hashSecret(scan_secret) };
-  const answer = await api.post("/appointments/check-in/scans", body, { signed: false });
+  const answer = await api
+    .post("/appointments/check-in/scans", body, { signed: false })
+    .catch((failure) => {
+      // What does not even look like a code was cut short on its way into the address.
+      const malformed = failure instanceof Problem && failure.status === 422;
+      throw malformed ? new Problem(404, { code: "QR_INVALID" }) : failure;
+    });
   const { scan_pass, clinic_name, site_name, point_name } = answer;
-  const scan = { code, scan_pass, scan_secret, clinic_name, site_name, point_name, kept_at: Date.now() };
+  const scan = {
+    code,
+    scan_pass,
+    scan_secret,
+    clinic_name,
+    site_name,
+    point_name,
+    kept_at: Date.now(),
+  };
   keepScan(scan);
   return scan;
 }
@@ -157,9 +177,12 @@ async function demoPatients() {
   return accounts.filter((/** @type {{role: string}} */ account) => account.role === "PATIENT");
 }
 
-/** @param {unknown} failure */
+/**
+ * Put a refused sign-in into words that stand under the form.
+ * @param {unknown} failure
+ */
 function signInWords(failure) {
-  if (failure instanceof Problem && failure.code === "SIGN_IN_FAILED") {
+  if (failure instanceof Problem && (failure.code === "SIGN_IN_FAILED" || failure.status === 422)) {
     return "E-mail and password do not fit together. Please check both, or go to the desk.";
   }
   const { title, sentences } = tell(failure);
@@ -189,6 +212,7 @@ async function takePlace(scan, appointmentIds) {
 }
 
 /**
+ * Take the place; a pass that ran out meanwhile is exchanged for another, once.
  * @param {Scan} scan
  * @param {string[]} [appointmentIds]
  */
@@ -217,7 +241,10 @@ async function postScan(scan, appointmentIds) {
  */
 function choose(scan, candidates) {
   const onChosen = (/** @type {string[]} */ ids) =>
-    attempt(() => takePlace(scan, ids), () => choose(scan, candidates));
+    attempt(
+      () => takePlace(scan, ids),
+      () => choose(scan, candidates),
+    );
   show(choiceView({ candidates, onChosen, onBack: wayBack() }), { title: "Choose visits" });
 }
 
@@ -279,7 +306,10 @@ function follow(tickets, { note = "", others = [] }) {
   leave = () => waiting.stop();
 }
 
-/** @param {Scan} scan */
+/**
+ * Name the door of a scan.
+ * @param {Scan} scan
+ */
 function placeOf({ clinic_name, point_name }) {
   return [clinic_name, point_name].filter(Boolean).join(" · ");
 }

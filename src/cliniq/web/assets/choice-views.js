@@ -12,7 +12,8 @@ import { timeOf, whenIs } from "./words.js";
  * @property {string} starts_at
  * @property {string} practitioner_name
  * @property {string} site_name
- * @property {"eligible" | "too_early" | "wrong_location" | "already" | "expired"} verdict
+ * @property {"eligible" | "too_early" | "wrong_location" | "already" |
+ *   "waiting" | "expired"} verdict
  * @property {string} opens_at
  * @property {string} closes_at
  */
@@ -30,6 +31,7 @@ export function reasonOf({ verdict, opens_at, closes_at, site_name }) {
     case "wrong_location":
       return `Check in at ${site_name}`;
     case "already":
+    case "waiting":
       return "Already checked in";
     case "expired":
       return `Check-in closed ${whenIs(closes_at)}. Ask at the desk`;
@@ -82,7 +84,10 @@ export function choiceView({ candidates, onChosen, onBack }) {
   );
 }
 
-/** @param {Candidate} candidate */
+/**
+ * Offer a visit that can begin now, ticked.
+ * @param {Candidate} candidate
+ */
 function candidateRow(candidate) {
   return el(
     "label",
@@ -110,12 +115,17 @@ export function otherVisits(title, candidates) {
     el(
       "ul",
       {},
-      ...candidates.map((candidate) => el("li", { class: "visit visit-not" }, visitWords(candidate))),
+      ...candidates.map((candidate) =>
+        el("li", { class: "visit visit-not" }, visitWords(candidate)),
+      ),
     ),
   );
 }
 
-/** @param {Candidate} candidate */
+/**
+ * Say who is seen when and by whom, and why not now.
+ * @param {Candidate} candidate
+ */
 function visitWords(candidate) {
   const reason = reasonOf(candidate);
   const who = candidate.whose === "self" ? `${candidate.given_name} (you)` : candidate.given_name;

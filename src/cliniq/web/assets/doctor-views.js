@@ -121,13 +121,22 @@ export function queueCard({ line, live, entryOf, onCall, onMove }) {
           moveRow({ ticket, entry: entryOf(ticket), words: calledTo(room), verb: "start", onMove }),
         ),
         ...seen.map((ticket) =>
-          moveRow({ ticket, entry: entryOf(ticket), words: "being seen", verb: "complete", onMove }),
+          moveRow({
+            ticket,
+            entry: entryOf(ticket),
+            words: "being seen",
+            verb: "complete",
+            onMove,
+          }),
         ),
       ),
   );
 }
 
-/** @param {number[]} tickets */
+/**
+ * List the tickets that come next.
+ * @param {number[]} tickets
+ */
 function waitingTickets(tickets) {
   const shown = tickets.slice(0, 12);
   const more = tickets.length - shown.length;
@@ -140,12 +149,16 @@ function waitingTickets(tickets) {
   );
 }
 
-/** @param {string | null} room */
+/**
+ * Say where a ticket was called to.
+ * @param {string | null} room
+ */
 function calledTo(room) {
   return room ? `called to ${roomName(room)}` : "called";
 }
 
 /**
+ * Draw a ticket that was called or is being seen, with the one step that follows.
  * @param {object} choice
  * @param {number} choice.ticket
  * @param {Entry | undefined} choice.entry
@@ -162,7 +175,7 @@ function moveRow({ ticket, entry, words, verb, onMove }) {
     el(
       "span",
       { class: "move-who" },
-      el("span", {}, entry ? entry.patient_name : "…"),
+      el("span", {}, (entry && entry.patient_name) || "Patient"),
       el("small", {}, words),
     ),
     entry &&

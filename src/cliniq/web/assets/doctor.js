@@ -1,4 +1,4 @@
-/** @file Play the doctor of the demo: watch the queues of a clinic live and call the next patient. */
+/** @file Play the doctor of the demo: watch the queues of a clinic live, and call the next one. */
 
 import { NetworkFailure, Problem, SignedOut } from "./api.js";
 import { doctorSignIn, doctorWorkplace, queueCard } from "./doctor-views.js";
@@ -19,7 +19,7 @@ const LOOK_AGAIN_MS = 10000;
  * @typedef {object} Entry            what staff may know of a ticket
  * @property {string} entry_id
  * @property {number} ticket
- * @property {string} patient_name
+ * @property {string} [patient_name]
  * @property {string} status
  * @property {string | null} room
  */
@@ -53,6 +53,7 @@ export class DoctorPanel {
     else this.#askWho();
   }
 
+  /** Offer the doctors, after a word about what went wrong. */
   #askWho(words = "") {
     const onSignIn = (/** @type {DemoAccount} */ account) =>
       this.#attempt(async () => {
@@ -126,6 +127,7 @@ export class DoctorPanel {
   }
 
   /**
+   * Take over what a queue is now.
    * @param {string} queueId
    * @param {import("./live.js").Queue} queue
    */
@@ -141,21 +143,29 @@ export class DoctorPanel {
   }
 
   /**
-   * Learn the names behind the tickets, which the live topic does not carry.
+   * Learn the entries behind the tickets, which the live topic does not carry.
    * @param {string} queueId
    */
   async #readEntries(queueId) {
     const snapshot = await this.#api.get(`/queues/${queueId}`, { clinicId: this.#clinicId });
-    for (const entry of snapshot.entries) this.#entries.set(`${queueId} ${entry.ticket}`, entry);
+    for (const entry of snapshot.entries) {
+      const key = `${queueId} ${entry.ticket}`;
+      // A call names the person; the list of a queue may not, and must not take the name away.
+      this.#entries.set(key, { ...this.#entries.get(key), ...entry });
+    }
     this.#draw();
   }
 
-  /** @param {import("./live-client.js").LiveStatus} status */
+  /**
+   * Show whether the queues are live.
+   * @param {import("./live-client.js").LiveStatus} status
+   */
   #noteStatus(status) {
     this.#status = status;
     if (this.#live && status !== "closed") this.#draw();
   }
 
+  /** Draw all queues as they are now. */
   #draw() {
     const list = document.getElementById("lines");
     if (!list) return;
@@ -177,17 +187,21 @@ export class DoctorPanel {
     if (focused) document.getElementById(focused)?.focus();
   }
 
-  /** @param {Line} line */
+  /**
+   * Call whoever is next in a line.
+   * @param {Line} line
+   */
   async #callNext(line) {
     const body = this.#room ? { room: this.#room } : {};
     const path = `/queues/${line.queue_id}/calls`;
     const entry = await this.#api.post(path, body, { clinicId: this.#clinicId });
     this.#entries.set(`${line.queue_id} ${entry.ticket}`, entry);
-    this.#say(`Called ticket ${entry.ticket}, ${entry.patient_name}.`);
+    this.#say(`Called ticket ${entry.ticket}.`);
     this.#draw();
   }
 
   /**
+   * Let a called ticket start, or a started one end.
    * @param {Line} line
    * @param {Entry} entry
    * @param {"start" | "complete"} verb
@@ -209,13 +223,17 @@ export class DoctorPanel {
       if (!quiet) this.#say("");
       await step();
     } catch (failure) {
-      if (failure instanceof SignedOut) await this.#leave("The session is over. Please sign in again.");
+      if (failure instanceof SignedOut)
+        await this.#leave("The session is over. Please sign in again.");
       else if (this.#live) this.#say(wordsFor(failure));
       else this.#askWho(wordsFor(failure));
     }
   }
 
-  /** @param {string} words */
+  /**
+   * Say what has just happened, under the queues.
+   * @param {string} words
+   */
   #say(words) {
     const line = document.getElementById("doctor-said");
     if (line) line.textContent = words;

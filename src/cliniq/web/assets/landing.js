@@ -35,10 +35,18 @@ async function offerDemo() {
  * @param {DemoClinic} clinic
  */
 function clinicDoors({ clinic_name, points }) {
-  return el("div", { class: "doors" }, el("h4", {}, clinic_name), el("ul", {}, ...points.map(door)));
+  return el(
+    "div",
+    { class: "doors" },
+    el("h4", {}, clinic_name),
+    el("ul", {}, ...points.map(door)),
+  );
 }
 
-/** @param {DemoClinic["points"][number]} point */
+/**
+ * Offer one door.
+ * @param {DemoClinic["points"][number]} point
+ */
 function door({ site_name, point_name, path }) {
   // Without an opener the new tab starts with an empty session, as another phone does.
   return el(
@@ -60,7 +68,10 @@ function door({ site_name, point_name, path }) {
   );
 }
 
-/** @param {DemoAccount[]} accounts */
+/**
+ * List who can sign in.
+ * @param {DemoAccount[]} accounts
+ */
 function accountTable(accounts) {
   return el(
     "div",
@@ -75,12 +86,18 @@ function accountTable(accounts) {
   );
 }
 
-/** @param {string} title */
+/**
+ * Head a column.
+ * @param {string} title
+ */
 function columnHead(title) {
   return el("th", { scope: "col" }, title);
 }
 
-/** @param {DemoAccount} account */
+/**
+ * Show how one person signs in.
+ * @param {DemoAccount} account
+ */
 function accountRow({ label, role, email, password }) {
   return el(
     "tr",

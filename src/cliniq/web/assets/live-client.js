@@ -90,12 +90,16 @@ export class LiveClient {
     this.#dropSocket();
   }
 
-  /** @param {LiveStatus} status */
+  /**
+   * Tell the page how fresh its knowledge is.
+   * @param {LiveStatus} status
+   */
   #say(status) {
     this.#status = status;
     this.#options.onStatus(status, this.#attempt);
   }
 
+  /** Open a socket with a new pass, unless there is one or one is coming. */
   async #connect() {
     if (this.#status === "closed" || this.#connecting || this.#socket) return;
     clearTimeout(this.#retryTimer);
@@ -110,11 +114,15 @@ export class LiveClient {
     }
   }
 
+  /** Say whether the client was stopped for good. */
   #isClosed() {
     return this.#status === "closed";
   }
 
-  /** @param {unknown} failure */
+  /**
+   * Come back after a refused pass, no sooner than the server asks; without a session, never.
+   * @param {unknown} failure
+   */
   #retryAfter(failure) {
     if (this.#isClosed()) return;
     if (failure instanceof SignedOut) {
@@ -126,7 +134,10 @@ export class LiveClient {
     this.#retryIn(Math.max(retryDelay(this.#attempt, this.#random), seconds * 1000));
   }
 
-  /** @param {number} pause milliseconds */
+  /**
+   * Come back after a pause.
+   * @param {number} pause milliseconds
+   */
   #retryIn(pause) {
     this.#attempt += 1;
     clearTimeout(this.#retryTimer);
@@ -134,7 +145,10 @@ export class LiveClient {
     this.#say("reconnecting");
   }
 
-  /** @param {WebSocket} socket */
+  /**
+   * Ask for every topic once the socket is open, and hear its frames until it breaks.
+   * @param {WebSocket} socket
+   */
   #listen(socket) {
     this.#socket = socket;
     socket.onopen = () => {
@@ -158,6 +172,7 @@ export class LiveClient {
     this.#retryIn(retryDelay(this.#attempt, this.#random));
   }
 
+  /** Close the socket and hear nothing more from it. */
   #dropSocket() {
     const socket = this.#socket;
     this.#socket = null;
@@ -181,6 +196,7 @@ export class LiveClient {
   }
 
   /**
+   * Stop following a topic.
    * @param {string} name
    * @param {Topic} topic
    */
@@ -192,16 +208,23 @@ export class LiveClient {
     this.#judge();
   }
 
+  /** Say whether a frame can be sent now. */
   #isOpen() {
     return this.#socket !== null && this.#socket.readyState === OPEN;
   }
 
-  /** @param {object} frame */
+  /**
+   * Send a frame.
+   * @param {object} frame
+   */
   #send(frame) {
     if (this.#socket) this.#socket.send(JSON.stringify(frame));
   }
 
-  /** @param {string} text */
+  /**
+   * Give a frame to the topic that it belongs to; events are worth nothing before the snapshot.
+   * @param {string} text
+   */
   #receive(text) {
     const frame = readFrame(text);
     const topic = frame ? this.#topics.get(frame.topic) : undefined;
@@ -215,6 +238,7 @@ export class LiveClient {
   }
 
   /**
+   * Apply a frame, or ask for a snapshot where it does not fit.
    * @param {string} name
    * @param {Topic} topic
    * @param {import("./live.js").Frame} frame

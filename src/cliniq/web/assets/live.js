@@ -1,8 +1,8 @@
 /**
- * @file Decide what a live frame means: snapshot first, then every change in order, or a new snapshot.
+ * @file Decide what a live frame means: a snapshot, then every change in order, or a new snapshot.
  *
- * A missed change is always noticed, because versions follow each other without a hole. Nothing here
- * touches the network; `live-client.js` owns the socket and does what is decided here.
+ * A missed change is always noticed, because versions follow each other without a hole. Nothing
+ * here touches the network; `live-client.js` owns the socket and does what is decided here.
  */
 
 /**
@@ -121,7 +121,7 @@ const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 30000;
 
 /**
- * Choose the pause before the next try: twice as long each time, spread evenly from half to all of it.
+ * Choose the pause before the next try: twice as long each time, spread from half to all of it.
  *
  * Without the spread, every phone of a waiting room comes back in the same instant.
  * @param {number} attempt 0 for the first retry

@@ -1,4 +1,6 @@
-/** @file Remember, in this tab only, what a reload must not lose: the scan, and whose tickets these are. */
+/** @file Remember, in this tab only, what a reload must not lose: the scan and the tickets. */
+
+import { tabStorage } from "./tab-storage.js";
 
 const SCAN = "cliniq.patient.scan";
 const VISIT = "cliniq.patient.visit";
@@ -19,7 +21,10 @@ const SCAN_KEPT_MS = 10 * 60 * 1000;
  * @property {import("./tickets.js").Ticket[]} tickets
  */
 
-/** @param {Scan} scan */
+/**
+ * Keep the scan while the person signs in.
+ * @param {Scan} scan
+ */
 export function keepScan(scan) {
   write(SCAN, scan);
 }
@@ -37,15 +42,21 @@ export function keptScan(code) {
 
 /** Forget the scan: it was used, or its time is over. */
 export function forgetScan() {
-  window.sessionStorage.removeItem(SCAN);
+  tabStorage().removeItem(SCAN);
 }
 
-/** @param {Visit} visit */
+/**
+ * Keep the tickets with their names.
+ * @param {Visit} visit
+ */
 export function keepVisit(visit) {
   write(VISIT, visit);
 }
 
-/** @returns {Visit | null} */
+/**
+ * Find the tickets from before a reload.
+ * @returns {Visit | null}
+ */
 export function keptVisit() {
   return read(VISIT);
 }
@@ -53,22 +64,24 @@ export function keptVisit() {
 /** Forget the person: the phone may be handed on. */
 export function forgetPerson() {
   forgetScan();
-  window.sessionStorage.removeItem(VISIT);
+  tabStorage().removeItem(VISIT);
 }
 
 /**
+ * Write a value of this tab.
  * @param {string} key
  * @param {unknown} value
  */
 function write(key, value) {
-  window.sessionStorage.setItem(key, JSON.stringify(value));
+  tabStorage().setItem(key, JSON.stringify(value));
 }
 
 /**
+ * Read a value of this tab.
  * @param {string} key
  * @returns {any}
  */
 function read(key) {
-  const text = window.sessionStorage.getItem(key);
+  const text = tabStorage().getItem(key);
   return text ? JSON.parse(text) : null;
 }

@@ -46,7 +46,10 @@ function rootBits(prime, power) {
   return Math.floor((root - Math.floor(root)) * 2 ** 32) | 0;
 }
 
-/** @param {number} count */
+/**
+ * List the primes from 2 on.
+ * @param {number} count
+ */
 function firstPrimes(count) {
   /** @type {number[]} */
   const primes = [];

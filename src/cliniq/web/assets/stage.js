@@ -1,4 +1,4 @@
-/** @file Show one view at a time, move the focus to it, and speak to those who listen to the page. */
+/** @file Show one view at a time, move the focus to it, and speak to those who listen. */
 
 import { byId } from "./dom.js";
 
@@ -27,7 +27,10 @@ export function setTitle(title) {
   document.title = `${title} · Cliniq`;
 }
 
-/** @param {"calm" | "turn"} mood */
+/**
+ * Colour the page, and the browser around it.
+ * @param {"calm" | "turn"} mood
+ */
 function setMood(mood) {
   document.documentElement.dataset.mood = mood;
   for (const meta of document.querySelectorAll('meta[name="theme-color"]')) {
@@ -62,6 +65,7 @@ export function callOut(sentence) {
 }
 
 /**
+ * Put a sentence into a region that screen readers listen to.
  * @param {string} id
  * @param {string} sentence
  */

@@ -88,6 +88,7 @@ export function ticketCard(ticket, { several, moved, hint }) {
 }
 
 /**
+ * Leave out what is not there.
  * @param {Node | false} item
  * @returns {item is Node}
  */
@@ -143,13 +144,19 @@ function fateOf(ticket, hint) {
   }
 }
 
-/** @param {number} position */
+/**
+ * Say what to do while waiting.
+ * @param {number} position
+ */
 function hintFor(position) {
   if (position === 1) return "Please stay close. This page turns yellow when it is time.";
   return "Leave this page open. It moves by itself, and turns yellow when it is time.";
 }
 
-/** @param {Ticket} ticket */
+/**
+ * Say by whom and where.
+ * @param {Ticket} ticket
+ */
 function whereSeen({ practitioner_name, room }) {
   const place = room ? roomName(room) : "";
   return [practitioner_name, place].filter(Boolean).join(", ");
@@ -217,7 +224,11 @@ export function turnView({ ticket, onGoing }) {
       { class: "turn-doctor" },
       ticket.practitioner_name ? `${ticket.practitioner_name} is expecting you.` : "",
     ),
-    el("button", { type: "button", class: "button button-turn", onclick: onGoing }, "I’m on my way"),
+    el(
+      "button",
+      { type: "button", class: "button button-turn", onclick: onGoing },
+      "I’m on my way",
+    ),
   );
 }
 

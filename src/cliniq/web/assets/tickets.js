@@ -95,6 +95,7 @@ export function withRow(ticket, row) {
 }
 
 /**
+ * Note that a ticket is no longer where it was; one that ended stays ended.
  * @param {Ticket} ticket
  * @returns {Ticket}
  */
@@ -133,7 +134,8 @@ export function followed(ticket, queue, frame) {
   const rank = queue.waiting.indexOf(ticket.number) + 1;
   if (rank) return changed(ticket, { status: "waiting", position: rank });
   const call = queue.called.find((each) => each.ticket === ticket.number);
-  if (call) return changed(ticket, { status: "called", position: 0, room: call.room || ticket.room });
+  if (call)
+    return changed(ticket, { status: "called", position: 0, room: call.room || ticket.room });
   if (queue.in_progress.includes(ticket.number)) {
     return changed(ticket, { status: "in_progress", position: 0 });
   }
@@ -145,6 +147,7 @@ export function followed(ticket, queue, frame) {
 }
 
 /**
+ * Change a ticket, or give back the very same one when nothing is new.
  * @param {Ticket} ticket
  * @param {Partial<Ticket>} news
  * @returns {Ticket}

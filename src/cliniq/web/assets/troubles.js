@@ -51,7 +51,10 @@ export function tell(failure, now = new Date()) {
   return told ? told(failure.facts, now) : tellOurFault(failure.facts.trace_id);
 }
 
-/** @returns {Trouble} */
+/**
+ * Tell that nothing was reached, and that nothing has to be done about it.
+ * @returns {Trouble}
+ */
 function tellNoNetwork() {
   return {
     icon: "offline",
@@ -66,6 +69,7 @@ function tellNoNetwork() {
 }
 
 /**
+ * Tell that the fault is ours.
  * @param {string | undefined} reference
  * @returns {Trouble}
  */
@@ -80,7 +84,10 @@ function tellOurFault(reference) {
   };
 }
 
-/** @returns {Trouble} */
+/**
+ * Tell QR_INVALID: forged, unknown or badly read.
+ * @returns {Trouble}
+ */
 function tellUnknownCode() {
   return {
     icon: "qr",
@@ -93,7 +100,10 @@ function tellUnknownCode() {
   };
 }
 
-/** @returns {Trouble} */
+/**
+ * Tell QR_EXPIRED: rotated out.
+ * @returns {Trouble}
+ */
 function tellExpiredCode() {
   return {
     icon: "clock",
@@ -107,6 +117,7 @@ function tellExpiredCode() {
 }
 
 /**
+ * Tell NO_APPOINTMENT_FOUND, and when the next one is.
  * @param {Record<string, any>} facts
  * @param {Date} now
  * @returns {Trouble}
@@ -124,7 +135,10 @@ function tellNoAppointment({ next_at }, now) {
   };
 }
 
-/** @returns {Trouble} */
+/**
+ * Tell ALREADY_CHECKED_IN: the visit is in progress or over.
+ * @returns {Trouble}
+ */
 function tellAlreadyIn() {
   return {
     icon: "check",
@@ -136,6 +150,7 @@ function tellAlreadyIn() {
 }
 
 /**
+ * Tell WRONG_LOCATION, and the way to the right one.
  * @param {Record<string, any>} facts
  * @returns {Trouble}
  */
@@ -166,6 +181,7 @@ function webAddress(address) {
 }
 
 /**
+ * Tell CHECKIN_TOO_EARLY, and from when on it works.
  * @param {Record<string, any>} facts
  * @param {Date} now
  * @returns {Trouble}
@@ -221,6 +237,7 @@ export function tellNoTicket() {
 }
 
 /**
+ * Tell APPOINTMENT_EXPIRED: the desk can help.
  * @param {Record<string, any>} facts
  * @param {Date} now
  * @returns {Trouble}
@@ -239,6 +256,7 @@ function tellClosed({ closed_at }, now) {
 }
 
 /**
+ * Tell VERIFICATION_REQUIRED: the step that this door asks for.
  * @param {Record<string, any>} facts
  * @returns {Trouble}
  */
@@ -266,6 +284,7 @@ function tellVerification({ step }) {
 }
 
 /**
+ * Tell RATE_LIMIT_EXCEEDED, and count the seconds.
  * @param {Record<string, any>} facts
  * @returns {Trouble}
  */

@@ -5,7 +5,14 @@ import { byId } from "./dom.js";
 import { LiveClient, wakeWithPage } from "./live-client.js";
 import { keepVisit } from "./memory.js";
 import { callOut, say, setTitle, show } from "./stage.js";
-import { otherName, showFreshness, ticketCard, ticketsView, turnView, turnWords } from "./ticket-views.js";
+import {
+  otherName,
+  showFreshness,
+  ticketCard,
+  ticketsView,
+  turnView,
+  turnWords,
+} from "./ticket-views.js";
 import { byUrgency, ended, followed, restored, withRow } from "./tickets.js";
 import { peopleAhead, placeInLine, roomName, timeOf } from "./words.js";
 
@@ -83,7 +90,10 @@ export class Waiting {
     setTitle(titleOf(this.#tickets));
   }
 
-  /** @param {Ticket} ticket */
+  /**
+   * Let a call fill the page, and be heard and felt.
+   * @param {Ticket} ticket
+   */
   #showTurn(ticket) {
     this.#onStage = ticket.entry_id;
     const onGoing = () => {
@@ -96,6 +106,7 @@ export class Waiting {
     if (navigator.vibrate) navigator.vibrate(BUZZ_MS);
   }
 
+  /** Show all tickets. */
   #showTickets() {
     this.#onStage = null;
     const { api, others, note, onAnother, onSignOut } = this.#options;
@@ -113,7 +124,10 @@ export class Waiting {
     this.#drawCards(new Set());
   }
 
-  /** @param {Set<string>} moved entries whose place has just changed */
+  /**
+   * Draw the tickets as they are now.
+   * @param {Set<string>} moved entries whose place has just changed
+   */
   #drawCards(moved) {
     const first = this.#tickets.find((ticket) => ticket.status === "waiting");
     const cards = byUrgency(this.#tickets).map((ticket) =>
@@ -127,6 +141,7 @@ export class Waiting {
     this.#showFreshness();
   }
 
+  /** Say on the page how fresh its knowledge is. */
   #showFreshness() {
     showFreshness(byId("view"), this.#freshness, this.#heardAt);
   }
@@ -142,12 +157,14 @@ export class Waiting {
     const changed = tickets.filter((ticket) => before.get(ticket.entry_id) !== ticket);
     this.#tickets = tickets;
     keepVisit({ ...this.#options.visit, tickets });
-    for (const ticket of changed) if (ticket.status !== "called") this.#seen.delete(ticket.entry_id);
+    for (const ticket of changed)
+      if (ticket.status !== "called") this.#seen.delete(ticket.entry_id);
     if (changed.length) this.#redraw(changed, before);
     this.#follow();
   }
 
   /**
+   * Show and say what changed: a new step fills the page anew, a new place only its ticket.
    * @param {Ticket[]} changed
    * @param {Map<string, Ticket>} before
    */
@@ -183,6 +200,7 @@ export class Waiting {
   }
 
   /**
+   * Follow one queue.
    * @param {string} queueId
    * @param {string} clinicId
    */
@@ -207,6 +225,7 @@ export class Waiting {
   // What the server is asked apart from the socket
 
   /**
+   * Take over how fresh the socket is; where it stays away, ask without it.
    * @param {import("./live-client.js").LiveStatus} status
    * @param {number} attempt
    */
