@@ -101,8 +101,9 @@ def build_app(
     if naked := unguarded_doors(app):
         raise RuntimeError(f"unguarded: {naked}")
     app.mount("/assets", StaticFiles(directory=str(resources.files("cliniq.web") / "assets")))
-    app.add_middleware(Envelope, metrics=app.state.metrics)
     _describe_problems(app)
+    # Outermost, around even what FastAPI answers before any middleware of ours could see it.
+    app.middleware_stack = Envelope(app.build_middleware_stack(), app.state.metrics)
     return app
 
 

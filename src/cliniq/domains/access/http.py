@@ -5,7 +5,8 @@ from typing import Annotated
 from starlette.requests import Request
 
 from cliniq.domains.access import service, store
-from cliniq.domains.access.models import Me, Practitioner
+from cliniq.domains.access.models import Me
+from cliniq.domains.access.schemas import PractitionerOut
 from cliniq.kernel.permissions import Permission
 from cliniq.kernel.problem import Forbidden, NotFound
 from cliniq.platform.db import ReadUnit
@@ -25,6 +26,7 @@ async def get_me(unit: Annotated[ReadUnit, own_everywhere()], request: Request) 
 @router.get("/practitioners", responses=problems(Forbidden, NotFound))
 async def list_practitioners(
     unit: Annotated[ReadUnit, may_read_or_own(Permission.APPOINTMENTS_READ)],
-) -> list[Practitioner]:
+) -> list[PractitionerOut]:
     """List who can be booked in the clinic, by name."""
-    return await store.list_practitioners(unit)
+    listed = await store.list_practitioners(unit)
+    return [PractitionerOut(each.practitioner_id, each.name) for each in listed]

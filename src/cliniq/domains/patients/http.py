@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from cliniq.domains.patients import errors, service, store
 from cliniq.domains.patients.models import OwnPatient, Patient, Whose
-from cliniq.domains.patients.schemas import DependantIn, PatientIn
+from cliniq.domains.patients.schemas import DependantIn, PatientIn, PatientOut
 from cliniq.kernel.permissions import Permission
 from cliniq.kernel.problem import Forbidden, NotFound
 from cliniq.platform.db import ReadUnit, Unit
@@ -18,20 +18,28 @@ from cliniq.platform.http.route import room
 router = room("", "patients")
 
 
+def _present(patient: Patient) -> PatientOut:
+    return PatientOut(
+        patient.patient_id, patient.given_name, patient.family_name, patient.birth_date
+    )
+
+
 @router.post("/patients", status_code=201, responses=problems(Forbidden, NotFound))
 async def create_patient(
     unit: Annotated[Unit, may(Permission.PATIENTS_CREATE)], body: PatientIn
-) -> Patient:
+) -> PatientOut:
     """Register somebody new."""
-    return await service.register(unit, body.given_name, body.family_name, body.birth_date)
+    return _present(
+        await service.register(unit, body.given_name, body.family_name, body.birth_date)
+    )
 
 
 @router.get("/patients/{patient_id}", responses=problems(Forbidden, errors.PatientNotFound))
 async def get_patient(
     unit: Annotated[ReadUnit, may_read_or_own(Permission.PATIENTS_READ)], patient_id: UUID
-) -> Patient:
+) -> PatientOut:
     """Read a patient; a patient reads themselves and their dependants."""
-    return await service.get_patient(unit, patient_id)
+    return _present(await service.get_patient(unit, patient_id))
 
 
 @router.post(
@@ -41,12 +49,12 @@ async def get_patient(
 )
 async def create_dependant(
     unit: Annotated[Unit, may(Permission.PATIENTS_UPDATE)], patient_id: UUID, body: DependantIn
-) -> Patient:
+) -> PatientOut:
     """Register somebody whom a patient acts for."""
     guardian = await service.get_patient(unit, patient_id)
     dependant = await service.register(unit, body.given_name, body.family_name, body.birth_date)
     await service.register_dependant(unit, guardian, dependant, body.relationship)
-    return dependant
+    return _present(dependant)
 
 
 @router.get("/me/dependants")

@@ -101,6 +101,22 @@ class QueueHead(Record, frozen=True):
     called: int
 
 
+class EntryAtDesk(Record, frozen=True):
+    """A place with the name that staff call out."""
+
+    entry_id: UUID
+    ticket: int
+    appointment_id: UUID
+    patient_id: UUID
+    patient_name: str
+    status: EntryStatus
+    priority: int
+    due_at: datetime
+    entered_at: datetime
+    called_at: datetime | None
+    room: str | None
+
+
 class QueueSnapshot(Record, frozen=True):
     """A queue with everyone in it: those being seen, those called, those who wait, in order."""
 
@@ -110,7 +126,7 @@ class QueueSnapshot(Record, frozen=True):
     line_name: str
     on_day: date
     version: int
-    entries: list[Entry]
+    entries: list[EntryAtDesk]
 
 
 class BoardRow(Record, frozen=True):

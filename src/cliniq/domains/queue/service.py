@@ -15,6 +15,7 @@ from cliniq.domains.queue.models import (
     Arrival,
     CalledEntry,
     Entry,
+    EntryAtDesk,
     EntryStatus,
     Place,
     QueueHead,
@@ -106,7 +107,7 @@ async def call_next(unit: Unit, queue_id: UUID, room: str | None) -> CalledEntry
         entry.ticket,
         entry.appointment_id,
         entry.patient_id,
-        f"{patient.given_name} {patient.family_name}",
+        _name(patient),
         entry.status,
         entry.room,
     )
@@ -166,6 +167,8 @@ async def take_snapshot(unit: ReadUnit, queue_id: UUID) -> QueueSnapshot:
     if head is None:
         raise QueueNotFound
     entries = await store.list_entries(unit, queue_id)
+    people = await patients.find_patients(unit, [each.patient_id for each in entries])
+    names = {each.patient_id: _name(each) for each in people}
     return QueueSnapshot(
         head.queue_id,
         head.site_id,
@@ -173,8 +176,28 @@ async def take_snapshot(unit: ReadUnit, queue_id: UUID) -> QueueSnapshot:
         head.line_name,
         head.on_day,
         head.version,
-        entries,
+        [_at_desk(each, names[each.patient_id]) for each in entries],
     )
+
+
+def _at_desk(entry: Entry, patient_name: str) -> EntryAtDesk:
+    return EntryAtDesk(
+        entry.entry_id,
+        entry.ticket,
+        entry.appointment_id,
+        entry.patient_id,
+        patient_name,
+        entry.status,
+        entry.priority,
+        entry.due_at,
+        entry.entered_at,
+        entry.called_at,
+        entry.room,
+    )
+
+
+def _name(patient: patients.Patient) -> str:
+    return f"{patient.given_name} {patient.family_name}"
 
 
 async def watch_board(unit: ReadUnit, queue_id: UUID) -> Snapshot:

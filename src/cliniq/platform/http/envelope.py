@@ -46,7 +46,7 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         began = perf_counter()
-        status = 500
+        status = 0  # until an answer begins
 
         async def dress(message: Message) -> None:
             nonlocal status
@@ -61,6 +61,10 @@ class Envelope:
 
         try:
             await self._app(scope, receive, dress)
+        except Exception:
+            if status == 0:
+                raise
+            # It was answered and logged as a problem; the server need not hear of it again.
         finally:
             self._note(scope["method"], exchange, status, perf_counter() - began)
 

@@ -116,7 +116,9 @@ export class DoctorPanel {
     const live = this.#live;
     if (!live) return;
     for (const { queue_id, line_name, waiting } of rows) {
-      if (this.#lines.has(queue_id)) continue;
+      const known = this.#lines.get(queue_id);
+      if (known && this.#status !== "live") known.waiting = waiting;
+      if (known) continue;
       this.#lines.set(queue_id, { queue_id, line_name, waiting, queue: null });
       live.subscribe(`queue:${queue_id}`, this.#clinicId, {
         onChange: ({ queue }) => this.#noteQueue(queue_id, queue),

@@ -103,7 +103,10 @@ export class Waiting {
     show(turnView({ ticket, onGoing }), { mood: "turn" });
     const room = ticket.room ? `Please go to ${roomName(ticket.room)}.` : "Please come in.";
     callOut(`${turnWords(ticket)}. ${room}`);
-    if (navigator.vibrate) navigator.vibrate(BUZZ_MS);
+    // A page that nobody has touched since it was loaded may not vibrate.
+    if (navigator.vibrate && navigator.userActivation?.hasBeenActive !== false) {
+      navigator.vibrate(BUZZ_MS);
+    }
   }
 
   /** Show all tickets. */
