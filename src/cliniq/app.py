@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 
 from cliniq import __version__, demo
@@ -23,7 +24,6 @@ from cliniq.platform.clock import Clocks
 from cliniq.platform.db import open_database
 from cliniq.platform.http import live as live_http
 from cliniq.platform.http import system
-from cliniq.platform.http.body import LARGEST_BODY_BYTES
 from cliniq.platform.http.envelope import Envelope
 from cliniq.platform.http.guards import Entrance
 from cliniq.platform.http.live import Topic
@@ -85,7 +85,7 @@ def build_app(
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
         openapi_url="/openapi.json",
-        max_body_size=LARGEST_BODY_BYTES,
+        redirect_slashes=False,  # an address with a slash too many does not exist
     )
     app.state.address = address
     app.state.topics = TOPICS
@@ -100,7 +100,8 @@ def build_app(
     app.include_router(system.router)
     if naked := unguarded_doors(app):
         raise RuntimeError(f"unguarded: {naked}")
-    app.mount("/assets", StaticFiles(directory=str(resources.files("cliniq.web") / "assets")))
+    assets = StaticFiles(directory=str(resources.files("cliniq.web") / "assets"))
+    app.mount("/assets", GZipMiddleware(assets))
     _describe_problems(app)
     # Outermost, around even what FastAPI answers before any middleware of ours could see it.
     app.middleware_stack = Envelope(app.build_middleware_stack(), app.state.metrics)

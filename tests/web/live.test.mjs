@@ -1,4 +1,4 @@
-/** What a phone believes of a queue: every rule that needs no network, and the client over a fake socket. */
+/** @file What the pages decide without a network, and the live client over a fake socket. */
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -10,7 +10,14 @@ import { apply, retryDelay } from "../../src/cliniq/web/assets/live.js";
 import { hashSecret, newScanSecret, sha256 } from "../../src/cliniq/web/assets/scan-secret.js";
 import { byUrgency, followed, restored } from "../../src/cliniq/web/assets/tickets.js";
 import { tell } from "../../src/cliniq/web/assets/troubles.js";
-import { listed, ordinal, peopleAhead, placeInLine, roomName, untilThen } from "../../src/cliniq/web/assets/words.js";
+import {
+  listed,
+  ordinal,
+  peopleAhead,
+  placeInLine,
+  roomName,
+  untilThen,
+} from "../../src/cliniq/web/assets/words.js";
 
 const TOPIC = "queue:q1";
 
@@ -29,7 +36,10 @@ function frozen(value) {
 }
 
 function after(start, ...events) {
-  return events.reduce((state, each) => apply(state && frozen(state), each), apply(null, snapshot(4, start)));
+  return events.reduce(
+    (state, each) => apply(state && frozen(state), each),
+    apply(null, snapshot(4, start)),
+  );
 }
 
 // apply
@@ -65,13 +75,22 @@ test("an event that is already part of the state changes nothing", () => {
 
 test("who joins stands at the position that is named", () => {
   const places = [1, 2, 3, 4].map(
-    (position) => after({ waiting: [1, 2, 3] }, event(5, "joined", { ticket: 9, position })).queue.waiting,
+    (position) =>
+      after({ waiting: [1, 2, 3] }, event(5, "joined", { ticket: 9, position })).queue.waiting,
   );
-  assert.deepEqual(places, [[9, 1, 2, 3], [1, 9, 2, 3], [1, 2, 9, 3], [1, 2, 3, 9]]);
+  assert.deepEqual(places, [
+    [9, 1, 2, 3],
+    [1, 9, 2, 3],
+    [1, 2, 9, 3],
+    [1, 2, 3, 9],
+  ]);
 });
 
 test("who joins beyond the end stands at the end", () => {
-  assert.deepEqual(after({ waiting: [1] }, event(5, "joined", { ticket: 9, position: 7 })).queue.waiting, [1, 9]);
+  assert.deepEqual(
+    after({ waiting: [1] }, event(5, "joined", { ticket: 9, position: 7 })).queue.waiting,
+    [1, 9],
+  );
 });
 
 test("who joins again after a call waits again and is no longer called", () => {
@@ -89,7 +108,10 @@ test("who is called goes from the line to the end of the calls", () => {
     event(5, "called", { ticket: 2, room: "Blue" }),
   );
   assert.deepEqual(queue.waiting, [1, 3]);
-  assert.deepEqual(queue.called, [{ ticket: 8, room: null }, { ticket: 2, room: "Blue" }]);
+  assert.deepEqual(queue.called, [
+    { ticket: 8, room: null },
+    { ticket: 2, room: "Blue" },
+  ]);
 });
 
 test("who starts is in progress, from the calls or straight from the line", () => {
@@ -99,7 +121,11 @@ test("who starts is in progress, from the calls or straight from the line", () =
     event(6, "started", { ticket: 2 }),
   );
   assert.deepEqual(queue, {
-    queue_id: "q1", on_day: "2026-03-01", waiting: [1], called: [], in_progress: [5, 8, 2],
+    queue_id: "q1",
+    on_day: "2026-03-01",
+    waiting: [1],
+    called: [],
+    in_progress: [5, 8, 2],
   });
 });
 
@@ -161,10 +187,23 @@ function happen(truth, random, issue) {
 }
 
 test("retries wait longer each time, spread, and never beyond half a minute", () => {
-  assert.equal(retryDelay(0, () => 0), 250);
-  assert.equal(retryDelay(0, () => 1), 500);
-  assert.equal(retryDelay(3, () => 1), 4000);
-  for (const attempt of [6, 20, 5000]) assert.equal(retryDelay(attempt, () => 1), 30000);
+  assert.equal(
+    retryDelay(0, () => 0),
+    250,
+  );
+  assert.equal(
+    retryDelay(0, () => 1),
+    500,
+  );
+  assert.equal(
+    retryDelay(3, () => 1),
+    4000,
+  );
+  for (const attempt of [6, 20, 5000])
+    assert.equal(
+      retryDelay(attempt, () => 1),
+      30000,
+    );
 });
 
 // The client over a fake socket
@@ -197,7 +236,7 @@ class FakeSocket {
 }
 
 /** Follow one queue over fake sockets, with the clock in the test's hands. */
-async function followQueue(t, requestPass = async () => ({ pass: "p" })) {
+async function followQueue(t, requestPass = async () => ({ live_pass: "p" })) {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const sockets = [];
   const said = [];
@@ -235,7 +274,10 @@ test("the client is live only after the snapshot, and follows the events", async
   socket.tell(snapshot(4, { waiting: [1, 2] }));
   socket.tell(event(5, "called", { ticket: 1, room: "3" }));
   assert.deepEqual(said, ["live"]);
-  assert.deepEqual(seen.map(({ queue }) => queue.waiting), [[1, 2], [2]]);
+  assert.deepEqual(
+    seen.map(({ queue }) => queue.waiting),
+    [[1, 2], [2]],
+  );
 });
 
 test("the client asks for a snapshot after a hole, and believes nothing until it comes", async (t) => {
@@ -320,7 +362,14 @@ test("the client is not live on a topic that is refused", async (t) => {
 test("the client ignores what is no frame and what it did not ask for", async (t) => {
   const { sockets, seen } = await followQueue(t);
   sockets[0].open();
-  for (const frame of ["", "null", "[]", "{", { type: "hello" }, { ...snapshot(1), topic: "queue:q2" }]) {
+  for (const frame of [
+    "",
+    "null",
+    "[]",
+    "{",
+    { type: "hello" },
+    { ...snapshot(1), topic: "queue:q2" },
+  ]) {
     sockets[0].tell(frame);
   }
   assert.deepEqual(seen, []);
@@ -341,9 +390,18 @@ test("the client asks again when it is woken, and not after it was closed", asyn
 // The tickets of a phone
 
 const TICKET = frozen({
-  entry_id: "e1", queue_id: "q1", clinic_id: "c1", clinic_name: "Riverside", appointment_id: "a1",
-  given_name: "Mia", whose: "dependant", number: 12, practitioner_name: "Dr. Okafor", room: null,
-  status: "waiting", position: 3,
+  entry_id: "e1",
+  queue_id: "q1",
+  clinic_id: "c1",
+  clinic_name: "Riverside",
+  appointment_id: "a1",
+  given_name: "Mia",
+  whose: "dependant",
+  number: 12,
+  line_name: "Dr. Okafor",
+  room: null,
+  status: "waiting",
+  position: 3,
 });
 
 function seenIn(queue, frame = snapshot(1), ticket = TICKET) {
@@ -380,13 +438,25 @@ test("a reload brings names from the tab and places from the server together", (
   const other = { ...TICKET, entry_id: "e3" };
   const tickets = restored(rows, [TICKET, other]);
   assert.deepEqual(
-    tickets.map(({ entry_id, given_name, position, status }) => [entry_id, given_name, position, status]),
-    [["e1", "Mia", 2, "waiting"], ["e3", "Mia", 0, "unknown"], ["e2", "", 1, "waiting"]],
+    tickets.map(({ entry_id, given_name, position, status }) => [
+      entry_id,
+      given_name,
+      position,
+      status,
+    ]),
+    [
+      ["e1", "Mia", 2, "waiting"],
+      ["e3", "Mia", 0, "unknown"],
+      ["e2", "", 1, "waiting"],
+    ],
   );
 });
 
 test("who is called comes first and who is done comes last", () => {
-  const tickets = ["completed", "waiting", "called", "in_progress"].map((status) => ({ ...TICKET, status }));
+  const tickets = ["completed", "waiting", "called", "in_progress"].map((status) => ({
+    ...TICKET,
+    status,
+  }));
   assert.deepEqual(
     byUrgency(tickets).map(({ status }) => status),
     ["called", "waiting", "in_progress", "completed"],
@@ -396,16 +466,37 @@ test("who is called comes first and who is done comes last", () => {
 // Words
 
 test("a place is said as a person would say it", () => {
-  assert.deepEqual([1, 2, 3, 4, 11, 12, 13, 21, 102, 113].map(ordinal),
-    ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "102nd", "113th"]);
+  assert.deepEqual([1, 2, 3, 4, 11, 12, 13, 21, 102, 113].map(ordinal), [
+    "1st",
+    "2nd",
+    "3rd",
+    "4th",
+    "11th",
+    "12th",
+    "13th",
+    "21st",
+    "102nd",
+    "113th",
+  ]);
   assert.equal(placeInLine(1), "You are next");
   assert.equal(placeInLine(3, "Mia"), "Mia is 3rd in line");
-  assert.deepEqual([1, 2, 3].map((position) => peopleAhead(position)),
-    ["Nobody is ahead of you.", "1 person is ahead of you.", "2 people are ahead of you."]);
-  assert.deepEqual([[], ["Ana"], ["Ana", "Mia"], ["Ana", "Mia", "Leo"]].map(listed),
-    ["", "Ana", "Ana and Mia", "Ana, Mia and Leo"]);
-  assert.deepEqual(["3", "12b", "A4", "Blue room", "Lab"].map(roomName),
-    ["Room 3", "Room 12b", "Room A4", "Blue room", "Lab"]);
+  assert.deepEqual(
+    [1, 2, 3].map((position) => peopleAhead(position)),
+    ["Nobody is ahead of you.", "1 person is ahead of you.", "2 people are ahead of you."],
+  );
+  assert.deepEqual([[], ["Ana"], ["Ana", "Mia"], ["Ana", "Mia", "Leo"]].map(listed), [
+    "",
+    "Ana",
+    "Ana and Mia",
+    "Ana, Mia and Leo",
+  ]);
+  assert.deepEqual(["3", "12b", "A4", "Blue room", "Lab"].map(roomName), [
+    "Room 3",
+    "Room 12b",
+    "Room A4",
+    "Blue room",
+    "Lab",
+  ]);
 });
 
 test("the time until an instant is said in minutes and hours, and not when it is past or far", () => {
@@ -419,19 +510,30 @@ test("the time until an instant is said in minutes and hours, and not when it is
 
 test("every code of check-in has words of its own and a way on", () => {
   const codes = [
-    "QR_INVALID", "QR_EXPIRED", "NO_APPOINTMENT_FOUND", "ALREADY_CHECKED_IN", "WRONG_LOCATION",
-    "CHECKIN_TOO_EARLY", "APPOINTMENT_EXPIRED", "VERIFICATION_REQUIRED", "RATE_LIMIT_EXCEEDED",
+    "QR_INVALID",
+    "QR_EXPIRED",
+    "NO_APPOINTMENT_FOUND",
+    "ALREADY_CHECKED_IN",
+    "WRONG_LOCATION",
+    "CHECKIN_TOO_EARLY",
+    "APPOINTMENT_EXPIRED",
+    "VERIFICATION_REQUIRED",
+    "RATE_LIMIT_EXCEEDED",
   ];
   const facts = { opens_at: "2026-03-01T10:00:00Z" };
   const titles = codes.map((code) => tell(new Problem(409, { code, ...facts })).title);
   const unknown = tell(new Problem(500, { code: "INTERNAL", trace_id: "t1" }));
   assert.equal(unknown.reference, "t1");
   assert.equal(unknown.step, "again");
-  assert.equal(new Set([...titles, unknown.title, tell(new NetworkFailure()).title]).size, codes.length + 2);
+  assert.equal(
+    new Set([...titles, unknown.title, tell(new NetworkFailure()).title]).size,
+    codes.length + 2,
+  );
 });
 
 test("a way to a place is shown only when it is an address of the web", () => {
-  const linkOf = (directions_url) => tell(new Problem(409, { code: "WRONG_LOCATION", directions_url })).link;
+  const linkOf = (directions_url) =>
+    tell(new Problem(409, { code: "WRONG_LOCATION", directions_url })).link;
   assert.equal(linkOf("https://maps.example/?q=1").href, "https://maps.example/?q=1");
   for (const bad of ["javascript:alert(1)", "data:text/html,x", "//evil.example", undefined, 7]) {
     assert.equal(linkOf(bad), undefined);
@@ -452,7 +554,10 @@ test("a secret is hashed over its characters and written as base64url", async ()
   const secret = newScanSecret();
   assert.match(secret, /^[\w-]{43}$/);
   assert.notEqual(secret, newScanSecret());
-  assert.equal(await hashSecret(secret), createHash("sha256").update(secret, "ascii").digest("base64url"));
+  assert.equal(
+    await hashSecret(secret),
+    createHash("sha256").update(secret, "ascii").digest("base64url"),
+  );
 });
 
 // The session
@@ -471,7 +576,11 @@ function answer(status, body, headers = {}) {
 /** Sign in against a server of one function. */
 async function signedIn(t, serve) {
   let number = 0;
-  const grant = () => ({ access_token: `a${(number += 1)}`, refresh_token: `r${number}`, person: {} });
+  const grant = () => ({
+    access_token: `a${(number += 1)}`,
+    refresh_token: `r${number}`,
+    person: {},
+  });
   t.mock.method(globalThis, "fetch", async (path, request) => {
     if (path.endsWith("/auth/login")) return answer(200, grant());
     return serve(path, request, grant);
@@ -490,7 +599,9 @@ test("many calls that find the token over renew it once and are all repeated", a
       assert.deepEqual(JSON.parse(request.body), { refresh_token: "r1" });
       return answer(200, grant());
     }
-    return request.headers.Authorization === "Bearer a2" ? answer(200, path) : answer(401, { code: "X" });
+    return request.headers.Authorization === "Bearer a2"
+      ? answer(200, path)
+      : answer(401, { code: "X" });
   });
   const answers = await Promise.all(["/a", "/b", "/c"].map((path) => api.get(path)));
   assert.deepEqual(answers, ["/api/v1/a", "/api/v1/b", "/api/v1/c"]);
@@ -512,16 +623,32 @@ test("a renewal that finds no network keeps the session", async (t) => {
   assert.notEqual(api.session(), null);
 });
 
+test("a session that was ended elsewhere signs the tab out, even with a fresh token", async (t) => {
+  const { api } = await signedIn(t, async (path, _request, grant) =>
+    path.endsWith("/auth/refresh") ? answer(200, grant()) : answer(401, { code: "X" }),
+  );
+  await assert.rejects(api.get("/me"), SignedOut);
+  assert.equal(api.session(), null);
+});
+
 test("a refusal carries its code, its facts and when to come back", async (t) => {
-  const { api } = await signedIn(t, async () => answer(429, { code: "RATE_LIMIT_EXCEEDED" }, { "Retry-After": "9" }));
+  const { api } = await signedIn(t, async () =>
+    answer(429, { code: "RATE_LIMIT_EXCEEDED" }, { "Retry-After": "9" }),
+  );
   await assert.rejects(api.post("/x"), (problem) => {
     assert.ok(problem instanceof Problem);
-    assert.deepEqual([problem.status, problem.code, problem.facts.retry_after_seconds], [429, "RATE_LIMIT_EXCEEDED", 9]);
+    assert.deepEqual(
+      [problem.status, problem.code, problem.facts.retry_after_seconds],
+      [429, "RATE_LIMIT_EXCEEDED", 9],
+    );
     return true;
   });
 });
 
 test("a refusal that is no problem document is still a problem", async (t) => {
   const { api } = await signedIn(t, async () => new Response("<html>", { status: 502 }));
-  await assert.rejects(api.get("/x"), (problem) => problem instanceof Problem && problem.code === "UNKNOWN");
+  await assert.rejects(
+    api.get("/x"),
+    (problem) => problem instanceof Problem && problem.code === "UNKNOWN",
+  );
 });

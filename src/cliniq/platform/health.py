@@ -2,10 +2,25 @@
 
 import asyncpg
 
+from cliniq.kernel.problem import DependencyUnavailable
+from cliniq.platform.db import Database
 from cliniq.platform.migrate import steps
 from cliniq.platform.provision import SEATS
 
 OLDEST = 15
+PATIENCE_SECONDS = 2
+
+
+async def ensure_serves(database: Database) -> None:
+    """Have the database answer something.
+
+    Raises: DEPENDENCY_UNAVAILABLE 503 where none comes within two seconds.
+    """
+    try:
+        async with database.platform.acquire(timeout=PATIENCE_SECONDS) as connection:
+            await connection.fetchval("select 1", timeout=PATIENCE_SECONDS)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        raise DependencyUnavailable("postgresql") from None
 
 
 async def complaints(dsn: str) -> list[str]:
@@ -15,7 +30,9 @@ async def complaints(dsn: str) -> list[str]:
     """
     connection = await asyncpg.connect(dsn, timeout=5)
     try:
-        return [*await _of_the_server(connection), *await _of_the_schema(connection)]
+        if wrong := await _of_the_server(connection):
+            return wrong
+        return await _of_the_schema(connection)
     finally:
         await connection.close()
 
@@ -48,6 +65,7 @@ async def _of_the_server(connection: "asyncpg.Connection[asyncpg.Record]") -> li
 
 
 async def _of_the_schema(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
+    await connection.execute("set role cliniq_platform")  # the login itself may read nothing
     if await connection.fetchval("select to_regclass('schema_step')") is None:
         return ["The database is empty: run `cliniq migrate`."]
     done = {row["name"] for row in await connection.fetch("select name from schema_step")}

@@ -1,7 +1,8 @@
 """The roles and the database that a superuser makes once; afterwards no superuser is needed.
 
 `cliniq_owner` owns the schema and runs migrations. `cliniq_app` is the application's login: it owns
-nothing and may only become one of the three roles that the walls are written for.
+nothing and may only become one of the three roles that the walls are written for. It does not
+inherit from them: outside a unit it would stand in all three, and see what the widest of them sees.
 """
 
 from urllib.parse import quote, urlsplit
@@ -10,6 +11,8 @@ import asyncpg
 
 OWNER, LOGIN = "cliniq_owner", "cliniq_app"
 SEATS = ("cliniq_clinic", "cliniq_person", "cliniq_platform")
+
+ONE_MAKER = 0x636C696E6972  # the key of the advisory lock
 
 _LIMITS = {
     "statement_timeout": "10s",
@@ -24,14 +27,16 @@ async def provision(
     """Make roles and database where they are missing; return the application's and owner's URL.
 
     Idempotent: a second run changes nothing but the passwords that it is given.
+    Locks: a session advisory lock, since rivals that alter one role fail.
     """
     connection = await asyncpg.connect(admin_dsn)
     try:
+        await connection.execute("select pg_advisory_lock($1)", ONE_MAKER)
         for role in SEATS:
             await _make_role(connection, role, "nologin")
         await _make_role(connection, OWNER, "login", owner_password)
         await _make_role(connection, LOGIN, "login", password)
-        await connection.execute(f"grant {', '.join(SEATS)} to {LOGIN}")
+        await _seat_login(connection)
         for name, value in _LIMITS.items():
             await connection.execute(f"alter role {LOGIN} set {name} = '{value}'")
         known = "select from pg_database where datname = $1"
@@ -59,6 +64,14 @@ async def _make_role(
     if password is not None:
         quoted = await connection.fetchval("select quote_literal($1::text)", password)
         await connection.execute(f"alter role {role} password {quoted}")
+
+
+async def _seat_login(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    await connection.execute(f"alter role {LOGIN} noinherit")
+    # Since 16 each membership remembers on its own whether it is inherited.
+    sixteen = connection.get_server_version().major >= 16  # noqa: PLR2004
+    how = " with inherit false, set true" if sixteen else ""
+    await connection.execute(f"grant {', '.join(SEATS)} to {LOGIN}{how}")
 
 
 def _url(admin_dsn: str, database: str, user: str, password: str | None) -> str:

@@ -32,7 +32,7 @@ class RescheduleIn(Incoming):
 
     starts_at: Instant
     minutes: Minutes | None = None
-    version: Annotated[int, Field(ge=1, strict=True)] | None = None
+    version: Annotated[int, Field(ge=1, lt=2**53, strict=True)] | None = None
     reason: Line | None = None
 
 

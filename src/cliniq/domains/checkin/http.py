@@ -2,7 +2,7 @@
 
 import asyncio
 from io import BytesIO
-from typing import Annotated
+from typing import Annotated, ClassVar
 from uuid import UUID
 
 import segno
@@ -53,6 +53,7 @@ class AtTheDoor(Policy):
     A forged code costs no message to the database.
     """
 
+    asks_who: ClassVar[bool] = True
     _guard = Guard(Unit, None, own="stranger")
 
     @property

@@ -90,7 +90,7 @@ class Receipt(Record, frozen=True):
     ticket: int
     position: int
     status: str
-    practitioner_name: str
+    line_name: str
     room: str | None
 
 

@@ -17,7 +17,8 @@ class FirstTouchIn(Incoming):
     """A code as the phone read it, and the SHA-256 (base64url) of a secret that the page keeps."""
 
     code: Sealed
-    secret_hash: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
+    # 32 bytes in their one canonical spelling: the last letter carries four bits, the rest is zero.
+    secret_hash: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$")]
 
 
 class ScanIn(Incoming):

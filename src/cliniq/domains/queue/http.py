@@ -5,7 +5,7 @@ from uuid import UUID
 
 from cliniq.domains.appointments import api as appointments
 from cliniq.domains.queue import errors, service
-from cliniq.domains.queue.models import CalledEntry, Entry, Place, QueueHead, QueueSnapshot
+from cliniq.domains.queue.models import CalledEntry, Entry, MyPlace, Place, QueueHead, QueueSnapshot
 from cliniq.domains.queue.schemas import CallIn
 from cliniq.kernel.permissions import Permission
 from cliniq.kernel.problem import Forbidden, InvalidTransition, NotFound
@@ -81,6 +81,6 @@ async def create_completion(unit: MayCall, entry_id: UUID) -> Entry:
 
 
 @router.get("/me/queue")
-async def list_my_places(unit: Annotated[ReadUnit, own_everywhere()]) -> list[Place]:
+async def list_my_places(unit: Annotated[ReadUnit, own_everywhere()]) -> list[MyPlace]:
     """List where the caller and their dependants wait, in all clinics."""
     return await service.list_my_places(unit)

@@ -59,6 +59,24 @@ class Place(Record, frozen=True):
     line_name: str
 
 
+class MyPlace(Record, frozen=True):
+    """A place as its patient sees it across clinics; `whose` is `self` or `dependant`."""
+
+    clinic_id: UUID
+    clinic_name: str
+    queue_id: UUID
+    entry_id: UUID
+    appointment_id: UUID
+    patient_id: UUID
+    given_name: str
+    whose: str
+    ticket: int
+    status: EntryStatus
+    position: int
+    room: str | None
+    line_name: str
+
+
 class Entry(Record, frozen=True):
     """A place as staff work on it."""
 

@@ -17,6 +17,7 @@ from cliniq.domains.queue.models import (
     Entry,
     EntryAtDesk,
     EntryStatus,
+    MyPlace,
     Place,
     QueueHead,
     QueueSnapshot,
@@ -224,6 +225,28 @@ async def get_place(unit: ReadUnit, queue_id: UUID, entry_id: UUID) -> Place:
     return place
 
 
-async def list_my_places(unit: ReadUnit) -> list[Place]:
+async def list_my_places(unit: ReadUnit) -> list[MyPlace]:
     """List the open places of the caller and their dependants in all clinics."""
-    return await store.list_own_places(unit, unit.now.date() - DAY)
+    places = await store.list_own_places(unit, unit.now.date() - DAY)
+    if not places:
+        return []
+    own = {each.patient_id: each for each in await patients.list_own(unit, unit.person_id)}
+    names = {each.clinic_id: each.name for each in await clinics.list_clinics(unit)}
+    return [
+        MyPlace(
+            place.clinic_id,
+            names[place.clinic_id],
+            place.queue_id,
+            place.entry_id,
+            place.appointment_id,
+            place.patient_id,
+            own[place.patient_id].given_name,
+            own[place.patient_id].whose,
+            place.ticket,
+            place.status,
+            place.position,
+            place.room,
+            place.line_name,
+        )
+        for place in places
+    ]

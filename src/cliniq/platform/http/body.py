@@ -1,8 +1,10 @@
 """Request bodies: JSON as RFC 8259 means it, and nothing that the database could not hold."""
 
 import json
+from collections.abc import AsyncGenerator
 from typing import Any, NoReturn
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from typing_extensions import override
 
@@ -11,7 +13,26 @@ DEEPEST = 32
 
 
 class StrictRequest(Request):
-    """A request whose JSON is refused where parsers disagree about it."""
+    """A request whose body is bounded, and whose JSON is refused where parsers disagree about it."""
+
+    def ensure_bounded(self) -> None:
+        """Refuse a body that says itself that it is too large, whether anybody reads it or not.
+
+        Raises: HTTPException 413, which is answered as PAYLOAD_TOO_LARGE.
+        """
+        length = self.headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > LARGEST_BODY_BYTES:
+            raise HTTPException(413)
+
+    @override
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Hand the body on, piece by piece. Raises: HTTPException 413; see `ensure_bounded`."""
+        size = 0
+        async for chunk in super().stream():
+            size += len(chunk)
+            if size > LARGEST_BODY_BYTES:
+                raise HTTPException(413)
+            yield chunk
 
     @override
     async def json(self) -> Any:

@@ -45,6 +45,9 @@ class Envelope:
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
+        await self._answer(scope, receive, send, exchange)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
         began = perf_counter()
         status = 0  # until an answer begins
 

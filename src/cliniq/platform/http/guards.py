@@ -108,7 +108,7 @@ class Ajar:
 class Policy:
     """Something a route must take as a parameter: who may come in, and why. It gives a door."""
 
-    permission: ClassVar[str] = ""
+    asks_who: ClassVar[bool] = False  # whether one must be signed in
 
     @property
     def words(self) -> str:
@@ -118,6 +118,8 @@ class Policy:
 
 class Guard(Policy, Generic[UnitT]):
     """Checks the sign-in and gives a door; the database is asked once the request is sound."""
+
+    asks_who: ClassVar[bool] = True
 
     def __init__(self, kind: type[UnitT], permission: Permission | None, *, own: str = "") -> None:
         self._kind = kind

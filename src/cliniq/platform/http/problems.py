@@ -75,13 +75,12 @@ async def _say(request: Request, error: Exception) -> Response:
         "title": problem.title,
         "status": problem.status,
         "code": problem.code,
-        "instance": request.url.path,
+        "instance": request.scope["path"],  # of the URL, a strange Host or query could be no text
         "trace_id": exchange.request_id,
         **problem.facts,
     }
-    return Response(
-        msgspec.json.encode(body), problem.status, dict(problem.headers), media_type=MEDIA_TYPE
-    )
+    headers = dict(problem.headers) | dict(getattr(error, "headers", None) or {})  # such as Allow
+    return Response(msgspec.json.encode(body), problem.status, headers, media_type=MEDIA_TYPE)
 
 
 _BY_STATUS: Mapping[int, type[Problem]] = MappingProxyType(

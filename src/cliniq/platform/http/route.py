@@ -7,16 +7,19 @@ from typing import Any, ClassVar
 import msgspec
 from fastapi import APIRouter, FastAPI
 from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 from typing_extensions import override
 
 from cliniq.kernel.problem import Problem, RequestInvalid, Unauthenticated
 from cliniq.kernel.record import Record
 from cliniq.platform.http.body import StrictRequest
 from cliniq.platform.http.exchange import exchange_of
-from cliniq.platform.http.guards import Guard, Policy
+from cliniq.platform.http.guards import Policy, signed_in
 from cliniq.platform.http.problems import problems
 
 API = "/api/v1"
@@ -59,7 +62,8 @@ class GuardedRoute(APIRoute):
             )
         name = doors[0].name
         policy: Any = doors[0].call
-        common = [RequestInvalid, *([Unauthenticated] if isinstance(policy, Guard) else [])]
+        self.asks_who = policy.asks_who
+        common = [RequestInvalid, *([Unauthenticated] if policy.asks_who else [])]
         self.responses = problems(*common) | self.responses
         self.openapi_extra = {"x-permission": policy.words, **(self.openapi_extra or {})}
 
@@ -71,7 +75,14 @@ class GuardedRoute(APIRoute):
 
         async def strict(request: Request) -> Response:
             exchange_of(request).route = template
-            return await handle(StrictRequest(request.scope, request.receive))
+            bounded = StrictRequest(request.scope, request.receive)
+            try:
+                bounded.ensure_bounded()
+                return await handle(bounded)
+            except (RequestValidationError, HTTPException):
+                if self.asks_who:  # 401 goes before 422 and 413: the framework reads the body first
+                    signed_in(bounded)
+                raise
 
         return strict
 
@@ -96,13 +107,21 @@ def room(prefix: str, tag: str) -> APIRouter:
 
 
 def unguarded_doors(app: FastAPI) -> list[str]:
-    """List HTTP routes and WebSockets without a `Policy`; a room checks only its HTTP routes."""
+    """List what lets anybody in: HTTP routes and WebSockets without a `Policy`, mounts, the like.
+
+    A room checks only its HTTP routes. The document that describes the API is open to all.
+    """
     return [
-        route.path
+        str(getattr(route, "path", route))
         for context in iter_route_contexts(app.routes)
-        if isinstance(route := context.original_route, APIRoute | APIWebSocketRoute)
-        and not any(map(is_policy, route.dependant.dependencies))
+        if not _is_guarded(route := context.original_route, app.openapi_url)
     ]
+
+
+def _is_guarded(route: BaseRoute, document: str | None) -> bool:
+    if isinstance(route, APIRoute | APIWebSocketRoute):
+        return any(map(is_policy, route.dependant.dependencies))
+    return isinstance(route, Route) and route.path == document
 
 
 def is_policy(dependant: Dependant) -> bool:

@@ -3,12 +3,12 @@
 from importlib import resources
 from typing import Annotated
 
-import asyncpg
 from fastapi import APIRouter
 from starlette.requests import Request
 
 from cliniq.kernel.problem import DependencyUnavailable, NotFound, Problem
 from cliniq.kernel.record import Record
+from cliniq.platform.health import ensure_serves
 from cliniq.platform.http.guards import entrance_of, public
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import Content, RootRoute
@@ -67,11 +67,7 @@ async def get_startup(door: Network) -> Health:
 @router.get("/health/ready", responses=problems(DependencyUnavailable))
 async def get_readiness(door: Network, request: Request) -> Health:
     """Say that the database serves."""
-    pool = entrance_of(request).database.platform
-    try:
-        await pool.fetchval("select 1", timeout=2)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        raise DependencyUnavailable("postgresql") from None
+    await ensure_serves(entrance_of(request).database)
     return Health("ready")
 
 

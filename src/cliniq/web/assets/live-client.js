@@ -24,7 +24,7 @@ const OPEN = 1;
  * @property {any} timer          until it is asked for again, or the socket is taken for dead
  *
  * @typedef {object} LiveOptions
- * @property {() => Promise<{pass: string}>} requestPass
+ * @property {() => Promise<{live_pass: string}>} requestPass
  * @property {(status: LiveStatus, attempt: number) => void} onStatus
  * @property {() => void} onSignedOut
  * @property {(pass: string) => WebSocket} [openSocket]
@@ -105,7 +105,7 @@ export class LiveClient {
     clearTimeout(this.#retryTimer);
     this.#connecting = true;
     try {
-      const { pass } = await this.#options.requestPass();
+      const { live_pass: pass } = await this.#options.requestPass();
       if (!this.#isClosed()) this.#listen((this.#options.openSocket || openBrowserSocket)(pass));
     } catch (failure) {
       this.#retryAfter(failure);

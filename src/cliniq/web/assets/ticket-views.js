@@ -81,7 +81,7 @@ export function ticketCard(ticket, { several, moved, hint }) {
         el("small", {}, "Ticket "),
         el("span", {}, String(ticket.number)),
       ),
-      el("p", { class: "stub-doctor" }, ticket.practitioner_name),
+      el("p", { class: "stub-doctor" }, ticket.line_name),
     ),
     el("div", { class: "fate" }, ...fateOf(ticket, hint).filter(isNode)),
   );
@@ -103,7 +103,7 @@ function isNode(item) {
  * @returns {(Node | false)[]}
  */
 function fateOf(ticket, hint) {
-  const doctor = ticket.practitioner_name;
+  const doctor = ticket.line_name;
   const name = otherName(ticket);
   switch (ticket.status) {
     case "waiting":
@@ -157,9 +157,9 @@ function hintFor(position) {
  * Say by whom and where.
  * @param {Ticket} ticket
  */
-function whereSeen({ practitioner_name, room }) {
+function whereSeen({ line_name, room }) {
   const place = room ? roomName(room) : "";
-  return [practitioner_name, place].filter(Boolean).join(", ");
+  return [line_name, place].filter(Boolean).join(", ");
 }
 
 /**
@@ -222,7 +222,7 @@ export function turnView({ ticket, onGoing }) {
     el(
       "p",
       { class: "turn-doctor" },
-      ticket.practitioner_name ? `${ticket.practitioner_name} is expecting you.` : "",
+      ticket.line_name ? `${ticket.line_name} is expecting you.` : "",
     ),
     el(
       "button",

@@ -12,7 +12,7 @@
  * @property {string} given_name         empty when the answer did not name the person
  * @property {"self" | "dependant" | ""} whose
  * @property {number} number             what the board shows
- * @property {string} practitioner_name
+ * @property {string} line_name
  * @property {string | null} room
  * @property {Status} status             `unknown`: gone from the queue, the server has to say why
  * @property {number} position           1 is next; 0 unless waiting
@@ -35,7 +35,7 @@ export function ticketOf(receipt, clinicName) {
     given_name: receipt.given_name || "",
     whose: receipt.whose || "",
     number: receipt.ticket,
-    practitioner_name: receipt.practitioner_name || "",
+    line_name: receipt.line_name || "",
     room: receipt.room || null,
     status: statusOf(receipt.status),
     position: receipt.position || 0,
@@ -87,7 +87,7 @@ export function restored(rows, remembered) {
 export function withRow(ticket, row) {
   return changed(ticket, {
     clinic_name: row.clinic_name || ticket.clinic_name,
-    practitioner_name: row.practitioner_name || ticket.practitioner_name,
+    line_name: row.line_name || ticket.line_name,
     room: row.room || ticket.room,
     status: statusOf(row.status),
     position: row.position || 0,
