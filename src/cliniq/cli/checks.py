@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cliniq.kernel.record import Record
-from cliniq.platform.embedded import is_running
+from cliniq.platform.embedded import EmbeddedDatabaseRefused, is_running
 from cliniq.platform.health import complaints
 from cliniq.platform.settings import Settings, SettingsRefused, load_settings
 from cliniq.platform.source import database_urls
+from cliniq.platform.telemetry import configure_logs
 
 
 class Finding(Record, frozen=True):
@@ -34,6 +35,7 @@ async def examine(console: Console) -> bool:
         settings = load_settings()
     except SettingsRefused as refusal:
         return _print(console, [Finding("settings", well=False, said=str(refusal))])
+    configure_logs("error")
     findings = [*_settings(settings), _port(settings), *await _database(settings)]
     return _print(console, findings)
 
@@ -57,11 +59,13 @@ def _port(settings: Settings) -> Finding:
 
 
 async def _database(settings: Settings) -> list[Finding]:
-    if settings.database_url is None and not is_running(settings.data_dir / "postgres"):
-        return [Finding("PostgreSQL", well=True, said="not running; `cliniq up` starts it")]
     try:
+        if settings.database_url is None and not is_running(settings.data_dir / "postgres"):
+            return [Finding("PostgreSQL", well=True, said="not running; `cliniq up` starts it")]
         async with database_urls(settings) as urls:
             wrong = await complaints(urls.application)
+    except EmbeddedDatabaseRefused as refusal:
+        return [Finding("PostgreSQL", well=False, said=str(refusal))]
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return [Finding("PostgreSQL", well=False, said=f"does not answer: {error}")]
     if wrong:

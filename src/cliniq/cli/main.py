@@ -24,6 +24,7 @@ from cliniq.platform.migrate import migrate as run_migrations
 from cliniq.platform.provision import provision as make_roles
 from cliniq.platform.settings import SettingsRefused, load_settings
 from cliniq.platform.source import database_urls, owner_of
+from cliniq.platform.telemetry import configure_logs
 
 REFUSED = 2
 
@@ -66,6 +67,7 @@ def migrate() -> None:
 
 async def _migrate() -> None:
     settings = load_settings()
+    configure_logs(settings.log_level)
     async with database_urls(settings) as urls:
         columns = SpinnerColumn(), TextColumn("{task.description}")
         with Progress(*columns, console=console, transient=True) as progress:

@@ -44,6 +44,7 @@ async def up(*, demo: bool) -> None:
     Raises: SettingsRefused, EmbeddedDatabaseRefused, MigrationRefused, StartRefused.
     """
     settings = load_settings()
+    configure_logs(settings.log_level)
     with _listening(settings) as listener:
         async with database_urls(settings) as urls:
             await migrate(owner_of(urls), Clocks())
@@ -56,6 +57,7 @@ async def serve_only() -> None:
     Raises: SettingsRefused, EmbeddedDatabaseRefused, StartRefused.
     """
     settings = load_settings()
+    configure_logs(settings.log_level)
     with _listening(settings) as listener:
         async with database_urls(settings) as urls:
             await _serve(settings, urls.application, listener, demo=False)
@@ -78,7 +80,6 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 
 
 async def _serve(settings: Settings, dsn: str, listener: socket.socket, *, demo: bool) -> None:
-    configure_logs(settings.log_level)
     if wrong := await complaints(dsn):
         raise StartRefused(wrong[0])
     async with open_house(dsn, master_secret(settings), settings.pool_size, Clocks()) as house:
@@ -103,6 +104,9 @@ async def _serve(settings: Settings, dsn: str, listener: socket.socket, *, demo:
             asyncio.get_running_loop().add_signal_handler(signal, _stop, server)
         console.print(f"Cliniq is at {settings.address}", style="bold", highlight=False)
         await server.serve([listener])
+        if server.force_exit:  # uvicorn has left at once, and all else is still open
+            house.entrance.database.cut()
+            await server.lifespan.shutdown()
 
 
 def _stop(server: uvicorn.Server) -> None:

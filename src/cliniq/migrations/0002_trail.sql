@@ -55,4 +55,7 @@ insert into partitioned (table_name, cut, clock, ahead) values
 
 call wall_in('audit', 'select, insert', 'insert', 'written');
 call wall_in('outbox', 'insert', 'insert', 'written');
-grant insert on security_event to cliniq_platform;
+
+alter table security_event enable row level security, force row level security;
+create policy owner on security_event to current_user using (true) with check (true);
+call admit_platform('security_event', 'insert');

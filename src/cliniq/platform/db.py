@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType, TracebackType
@@ -58,6 +58,7 @@ ABSENT = (
     asyncpg.LockNotAvailableError,
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
+    asyncpg.InternalClientError,  # how asyncpg says that a connection died between two statements
 )
 
 
@@ -86,6 +87,11 @@ class Database:
                 return self.platform, "cliniq_platform"
             case _:
                 assert_never(scope)
+
+    def cut(self) -> None:
+        """Cut every connection: whatever has not committed is rolled back, nobody is waited for."""
+        for pool in (self.clinic, self.person, self.platform):
+            pool.terminate()
 
 
 class ReadUnit:
@@ -210,8 +216,8 @@ class Opening(Generic[UnitT]):
             seating = self._seating or _believe(self.scope)
             await self._connection.execute(f"{self._kind.begin}; set local role {role}; {seating}")
         except BaseException as error:  # noqa: BLE001 - it goes on, in our words
-            await self._abandon()
-            raise _translated(error) from None
+            alive = await self._abandon()
+            raise _translated(error, alive=alive) from None
         self._unit = self._kind(self._connection, self.scope, self._database, self._request_id)
         return self._unit
 
@@ -222,42 +228,50 @@ class Opening(Generic[UnitT]):
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            await self._abandon()
-            if isinstance(error, ABSENT):
+            if _is_absence(error, alive=await self._abandon()):
                 raise _absent(error) from error
             return
         try:
             await self._unit.part()
             tag = await self._connection.execute("commit")
         except BaseException as failure:
-            await self._abandon()
-            raise _translated(failure) from failure
+            alive = await self._abandon()
+            raise _translated(failure, alive=alive) from failure
         await self._pool.release(self._connection)
         if tag != "COMMIT":
             raise CommitRefused
         self._unit.parted()
 
-    async def _abandon(self) -> None:
-        """Roll back and give the connection back; one that cannot is thrown away.
+    async def _abandon(self) -> bool:
+        """Roll back and give the connection back; one that cannot is thrown away. Say if it could.
 
         Never hides the error that led here, and finishes although its task was cancelled.
         """
-        await asyncio.shield(_roll_back(self._pool, self._connection))
+        return await asyncio.shield(_roll_back(self._pool, self._connection))
 
 
-async def _roll_back(pool: Pool, connection: Connection) -> None:
+async def _roll_back(pool: Pool, connection: Connection) -> bool:
+    alive = True
     try:
         await connection.execute("rollback", timeout=PATIENCE_SECONDS)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        connection.terminate()
+    except Exception:  # noqa: BLE001 - a dying connection fails in many ways, and a leak is for good
+        alive = False
+        with suppress(asyncpg.InterfaceError):  # the pool has noticed already
+            connection.terminate()
     await pool.release(connection)
+    return alive
 
 
-def _translated(error: BaseException) -> BaseException:
+def _translated(error: BaseException, *, alive: bool) -> BaseException:
     """Say in our words what the database refused; anything else stays what it is."""
     if isinstance(error, asyncpg.PostgresError) and (refusal := REFUSALS.get(str(error.sqlstate))):
         return refusal()
-    return _absent(error) if isinstance(error, ABSENT) else error
+    return _absent(error) if _is_absence(error, alive=alive) else error
+
+
+def _is_absence(error: BaseException, *, alive: bool) -> bool:
+    """Tell whether an error comes of a database that does not serve, or of its connection's end."""
+    return isinstance(error, ABSENT) or (not alive and isinstance(error, asyncpg.InterfaceError))
 
 
 def _absent(error: BaseException) -> DependencyUnavailable:

@@ -32,7 +32,11 @@ def steps() -> list[Traversable]:
 
 
 async def migrate(
-    owner_dsn: str, clocks: Clocks, progress: Callable[[str], None] | None = None
+    owner_dsn: str,
+    clocks: Clocks,
+    progress: Callable[[str], None] | None = None,
+    *,
+    patience: str = PATIENCE,
 ) -> list[str]:
     """Bring the database up to date as its owner; return the names of the steps that ran now.
 
@@ -40,9 +44,9 @@ async def migrate(
     Locks: a session advisory lock, so that ten instances may start at once.
     Idempotent: a second run changes nothing.
     Raises: MigrationRefused where a file that ran has changed since, where the database is newer
-    than the code, or where another runner holds the lock for longer than a minute.
+    than the code, or where another runner or a long transaction outlasts `patience`.
     """
-    async with _owner(owner_dsn) as connection:
+    async with _owner(owner_dsn, patience) as connection:
         await connection.execute(
             "create table if not exists schema_step"
             " (name text primary key, digest text not null, ran_at timestamptz not null)"
@@ -68,10 +72,10 @@ async def migrate(
 
 
 @asynccontextmanager
-async def _owner(dsn: str) -> AsyncIterator[Owner]:
+async def _owner(dsn: str, patience: str) -> AsyncIterator[Owner]:
     connection = await asyncpg.connect(dsn)
     try:
-        await connection.execute(f"set lock_timeout = '{PATIENCE}'")
+        await connection.execute("select set_config('lock_timeout', $1, false)", patience)
         await connection.execute("select pg_advisory_lock($1)", ONE_RUNNER)
         yield connection
     except asyncpg.LockNotAvailableError:

@@ -1,8 +1,9 @@
 """Routes of the check-in room: parse, call one use case, present."""
 
 import asyncio
+from collections.abc import Sequence
 from io import BytesIO
-from typing import Annotated, ClassVar
+from typing import Annotated
 from uuid import UUID
 
 import segno
@@ -17,7 +18,13 @@ from cliniq.domains.checkin.schemas import FirstTouchIn, PictureFormat, ScanIn
 from cliniq.domains.clinics import api as clinics
 from cliniq.kernel.ids import ClinicId
 from cliniq.kernel.permissions import Permission
-from cliniq.kernel.problem import Forbidden, NotFound, RateLimitExceeded, Unauthenticated
+from cliniq.kernel.problem import (
+    Forbidden,
+    NotFound,
+    Problem,
+    RateLimitExceeded,
+    Unauthenticated,
+)
 from cliniq.platform.db import ReadUnit, Unit
 from cliniq.platform.http.exchange import exchange_of
 from cliniq.platform.http.guards import (
@@ -53,13 +60,18 @@ class AtTheDoor(Policy):
     A forged code costs no message to the database.
     """
 
-    asks_who: ClassVar[bool] = True
     _guard = Guard(Unit, None, own="stranger")
 
     @property
     @override
     def words(self) -> str:
         return "self, with a code of the clinic"
+
+    @property
+    @override
+    def refusals(self) -> Sequence[type[Problem]]:
+        """Name what its door refuses with, whatever the route does behind it."""
+        return (Unauthenticated,)
 
     async def __call__(self, connection: HTTPConnection, body: ScanIn) -> Door[Unit]:
         """Give a door into the clinic of the code.

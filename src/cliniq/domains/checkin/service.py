@@ -187,6 +187,8 @@ async def scan(
         or (not asks and each in eligible and each.visit.appointment_id not in late)
     ]
     receipts += await _repeat(unit, seen, repeats)
+    if not receipts and not asks:
+        raise AlreadyCheckedIn
     told = {each.appointment_id for each in receipts}
     others = [each for each in seen.sights if each.visit.appointment_id not in told]
     return ScanResult(
@@ -286,13 +288,10 @@ async def _repeat(unit: Unit, seen: _Scan, sights: Sequence[_Sight]) -> list[Rec
     ids = [each.visit.appointment_id for each in sights]
     claims = {each.appointment_id: each for each in await store.list_claims(unit, ids)}
     places = await queue.list_places_of(unit, ids)
-    begun = [each for each in places if each.status not in {"waiting", "called"}]
-    if begun and len(begun) == len(places):
-        raise AlreadyCheckedIn
     return [
         _receipt(seen, claims[place.appointment_id], place, already=True)
         for place in places
-        if place not in begun
+        if place.status in {"waiting", "called"}  # a visit may have begun since it was looked at
     ]
 
 

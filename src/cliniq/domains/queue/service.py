@@ -36,11 +36,17 @@ DAY = timedelta(days=1)
 async def join(unit: Unit, arrivals: Sequence[Arrival]) -> dict[UUID, Place]:
     """Let people wait; answer with their places by appointment. The caller sees to "only once".
 
+    In one line whoever is due first joins first, so that none of them pushes another's place back.
     Locks: each line's roll until COMMIT, in one order for all, so that two families never deadlock.
     """
     places: dict[UUID, Place] = {}
-    by_line = lambda each: (each.line.site_id, each.line.line_id, each.line.on_day)  # noqa: E731
-    for arrival in sorted(arrivals, key=by_line):
+    in_order = lambda each: (  # noqa: E731
+        each.line.site_id,
+        each.line.line_id,
+        each.line.on_day,
+        each.due_at,
+    )
+    for arrival in sorted(arrivals, key=in_order):
         ticket = await _enter(unit, arrival)
         position = await store.count_ahead(unit, ticket.entry_id) + 1
         tell(

@@ -13,7 +13,7 @@ DEEPEST = 32
 
 
 class StrictRequest(Request):
-    """A request whose body is bounded, and whose JSON is refused where parsers disagree about it."""
+    """A request with a bounded body, whose JSON is refused where parsers disagree about it."""
 
     def ensure_bounded(self) -> None:
         """Refuse a body that says itself that it is too large, whether anybody reads it or not.

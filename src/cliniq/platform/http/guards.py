@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from fastapi import Depends
@@ -108,7 +108,10 @@ class Ajar:
 class Policy:
     """Something a route must take as a parameter: who may come in, and why. It gives a door."""
 
-    asks_who: ClassVar[bool] = False  # whether one must be signed in
+    @property
+    def refusals(self) -> Sequence[type[Problem]]:
+        """Name what its door refuses with, whatever the route does behind it."""
+        return ()
 
     @property
     def words(self) -> str:
@@ -118,8 +121,6 @@ class Policy:
 
 class Guard(Policy, Generic[UnitT]):
     """Checks the sign-in and gives a door; the database is asked once the request is sound."""
-
-    asks_who: ClassVar[bool] = True
 
     def __init__(self, kind: type[UnitT], permission: Permission | None, *, own: str = "") -> None:
         self._kind = kind
@@ -132,6 +133,14 @@ class Guard(Policy, Generic[UnitT]):
         """Say which permission is needed, or that one's own is enough."""
         ways = [str(self._permission)] if self._permission else []
         return " or ".join([*ways, "self"] if self._own else ways)
+
+    @property
+    @override
+    def refusals(self) -> Sequence[type[Problem]]:
+        """Name what its door refuses with, whatever the route does behind it."""
+        if self._own == "all":
+            return (Unauthenticated,)
+        return (Unauthenticated, NotFound, *([Forbidden] if self._permission else []))
 
     async def __call__(self, connection: HTTPConnection) -> Door[UnitT]:
         """Give the door.

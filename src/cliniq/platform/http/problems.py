@@ -39,6 +39,18 @@ def problems(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     return found
 
 
+def joined(
+    common: dict[int | str, dict[str, Any]], own: dict[int | str, dict[str, Any]]
+) -> dict[int | str, dict[str, Any]]:
+    """Join two descriptions of refusals; what stands in both is said once."""
+    found = common | own
+    for status in common.keys() & own.keys():
+        sentences = f"{common[status]['description']} {own[status]['description']}".split(". ")
+        said = ". ".join(dict.fromkeys(each.rstrip(".") for each in sentences))
+        found[status] = own[status] | {"description": f"{said}."}
+    return found
+
+
 SCHEMA_REF = "#/components/schemas/Problem"
 SCHEMA: dict[str, Any] = {
     "title": "Problem",

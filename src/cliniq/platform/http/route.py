@@ -20,7 +20,7 @@ from cliniq.kernel.record import Record
 from cliniq.platform.http.body import StrictRequest
 from cliniq.platform.http.exchange import exchange_of
 from cliniq.platform.http.guards import Policy, signed_in
-from cliniq.platform.http.problems import problems
+from cliniq.platform.http.problems import joined, problems
 
 API = "/api/v1"
 
@@ -62,9 +62,8 @@ class GuardedRoute(APIRoute):
             )
         name = doors[0].name
         policy: Any = doors[0].call
-        self.asks_who = policy.asks_who
-        common = [RequestInvalid, *([Unauthenticated] if policy.asks_who else [])]
-        self.responses = problems(*common) | self.responses
+        self.asks_who = Unauthenticated in policy.refusals
+        self.responses = joined(problems(RequestInvalid, *policy.refusals), self.responses)
         self.openapi_extra = {"x-permission": policy.words, **(self.openapi_extra or {})}
 
     @override
