@@ -89,6 +89,7 @@ async def reschedule(
     ensure_movable(before.status)
     if seen_version not in {None, before.version}:
         raise StaleVersion
+    scheduling.ensure_within_horizon(starts_at, unit.now)  # beyond it there is no partition
     ends_at = ends_at or starts_at + (before.ends_at - before.starts_at)
     moved = await _change(unit, before, before.status, reason, (starts_at, ends_at))
     await scheduling.rebook(unit, _booking(moved), _resources(moved))

@@ -2,6 +2,7 @@
 
 from cliniq.domains.scheduling.errors import OutsideHorizon, SlotTaken
 from cliniq.domains.scheduling.models import Booking, Resource, ResourceKind
+from cliniq.domains.scheduling.rules import ensure_within_horizon
 from cliniq.domains.scheduling.service import book, rebook, release
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "ResourceKind",
     "SlotTaken",
     "book",
+    "ensure_within_horizon",
     "rebook",
     "release",
 ]

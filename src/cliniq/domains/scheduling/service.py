@@ -24,10 +24,12 @@ async def book(unit: Unit, booking: Booking, resources: Sequence[Resource]) -> N
 async def rebook(unit: Unit, booking: Booking, resources: Sequence[Resource]) -> None:
     """Move a booking and its claims to another time.
 
+    Locks: the resources' calendars against other moves, or two that swap would wait for each other.
     Raises: OUTSIDE_HORIZON 409; SLOT_TAKEN 409, which must end the unit: the old time is kept then.
     """
     ensure_within_horizon(booking.starts_at, unit.now)
     await _number(unit, resources)
+    await store.hold_resources(unit, [each.resource_id for each in resources])
     await store.drop_claims(unit, booking.booking_id)
     await store.move_booking(unit, booking.booking_id, booking.starts_at)
     await _claim(unit, booking, resources)

@@ -53,6 +53,19 @@ async def take_claims(
     """
 
 
+@sql("""
+    select count(pg_advisory_xact_lock(1, number::integer)) from (
+        select number from resource where resource_id = any($1) order by number
+    ) as held
+""")
+async def hold_resources(unit: Unit, resource_ids: list[UUID]) -> int:
+    """Keep other moves of the same resources out until COMMIT; return how many are held.
+
+    Locks: in the order of the numbers. A move frees its time before it takes another, and a rival's
+    freed time is waited for: without this, A into B's time and B into A's would wait for ever.
+    """
+
+
 @sql("delete from claim where booking_id = $1")
 async def drop_claims(unit: Unit, booking_id: UUID) -> None:
     """Free everything that a booking holds."""
