@@ -1,179 +1,33 @@
-"""What the database must look like, declared, and the checks that compare its catalogue with that.
+"""Checks that compare the database's catalogue with what is declared.
 
 Every check takes a superuser's connection and raises AssertionError, with what differs.
 """
 
 import re
-from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 import asyncpg
 
+from tests.architecture.declared import (
+    CLOCK,
+    CUT_BY_RANGE,
+    DEFINERS,
+    EXCLUSIONS,
+    FREE_KEYS,
+    FREE_UNIQUES,
+    GRANTS,
+    ROLES,
+    SEATS,
+    SEEN,
+    UNWALLED,
+    WALLS,
+    lines,
+    same,
+)
+
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-SEATS = {"cliniq_clinic", "cliniq_person", "cliniq_platform"}
-ROLES = SEATS | {"cliniq_owner", "cliniq_app"}
-
-# Who sees which rows: `here` of the acting clinic, `clinics` of the seat's clinics, `own` of the
-# seat's patients there, `shared` nobody's or own, `self` of the person, `all`, and `new` to insert
-# whatever one likes without seeing it. The owner sees all, everywhere, or backfills change nothing.
-WALLS = """
-appointment          clinic=here person=own
-appointment_history  clinic=here person=own
-audit                clinic=here person=here
-booking              clinic=here person=own
-check_in             clinic=here person=own
-check_in_claim       clinic=here person=own
-check_in_point       clinic=here person=clinics
-check_in_rule        clinic=here person=clinics
-claim                clinic=here person=own
-clinic               clinic=here person=clinics platform=all
-guardianship         clinic=here person=own
-membership           clinic=here person=self platform=all
-outbox               clinic=here person=here
-patient              clinic=here person=own
-person               clinic=new person=self platform=all
-practitioner         clinic=here person=clinics
-queue                clinic=here person=clinics
-queue_entry          clinic=here person=own
-resource             clinic=here person=shared
-security_event       platform=all
-site                 clinic=here person=clinics
-"""
-# Of the installation, not of a clinic, and in nobody's sight but the platform's, if that.
-UNWALLED = set(
-    "account installation_role live_pass partitioned role_grant schema_step session".split()
-)
-CUT_BY_RANGE = {
-    "appointment",
-    "appointment_history",
-    "audit",
-    "check_in",
-    "outbox",
-    "security_event",
-}
-
-# Who may do what; `table.column` where it is one column only. Nobody may do anything else.
-GRANTS = """
-clinic   appointment          select insert update
-clinic   appointment_history  select insert
-clinic   audit                select insert
-clinic   booking              select insert update
-clinic   check_in             select insert
-clinic   check_in_claim       select insert delete
-clinic   check_in_point       select insert update
-clinic   check_in_rule        select insert update delete
-clinic   claim                select insert delete
-clinic   clinic               select update
-clinic   guardianship         select insert update
-clinic   membership           select insert delete
-clinic   outbox               insert
-clinic   outbox_number        usage
-clinic   patient              select insert update
-clinic   person               insert
-clinic   practitioner         select insert update
-clinic   queue                select insert update
-clinic   queue_entry          select insert update
-clinic   resource             select insert
-clinic   site                 select insert update
-person   appointment          select insert update
-person   appointment_history  select insert
-person   audit                insert
-person   booking              select insert update
-person   check_in             select insert
-person   check_in_claim       select insert
-person   check_in_point       select
-person   check_in_rule        select
-person   claim                select insert delete
-person   clinic               select
-person   guardianship         select
-person   membership           select
-person   outbox               insert
-person   outbox_number        usage
-person   patient              select
-person   person               select
-person   practitioner         select
-person   queue                select insert
-person   queue.last_ticket    update
-person   queue.version        update
-person   queue_entry          select insert
-person   resource             select insert
-person   site                 select
-platform account              select insert update
-platform clinic               select insert
-platform live_pass            select insert delete
-platform membership           select insert
-platform person               select insert update
-platform schema_step          select
-platform security_event       insert
-platform session              select insert update
-clinic   public               usage
-person   public               usage
-platform public               usage
-clinic   count_ahead()        execute
-clinic   current_clinic()     execute
-clinic   show_board()         execute
-clinic   slot_span()          execute
-clinic   take_seat()          execute
-person   count_ahead()        execute
-person   current_clinic()     execute
-person   show_board()         execute
-person   slot_span()          execute
-person   take_own_seat()      execute
-platform current_clinic()     execute
-platform open_partitions()    execute
-platform prove_session()      execute
-platform record_denial()      execute
-"""
-# What runs as the owner, above the walls: the seats, numbers without people, upkeep.
-DEFINERS = set(
-    "count_ahead open_partitions prove_session record_denial show_board take_own_seat "
-    "take_seat".split()
-)
-
-# Keys that may do without the clinic: persons and accounts belong to the installation.
-FREE_KEYS = {
-    ("guardianship", "person"),
-    ("membership", "account"),
-    ("patient", "person"),
-    ("practitioner", "person"),
-}
-FREE_UNIQUES = {("clinic", "app_name")}
-EXCLUSIONS = {("claim", "no_overlap")}  # its number is the whole server's, so it tells nothing
-
-_NULLIF = "NULLIF(current_setting('cliniq.{}'::text, true), ''::text)"
-_ONE = "( SELECT (" + _NULLIF + ')::uuid AS "nullif")'
-_MANY = "ANY ((( SELECT " + _NULLIF + ' AS "nullif"))::uuid[])'
-_CLINICS = f"clinic_id = {_MANY.format('clinics')}"
-_PATIENTS = f"patient_id = {_MANY.format('patients')}"
-SEEN = {
-    "true": "all",
-    f"(clinic_id = {_ONE.format('clinic_id')})": "here",
-    f"(person_id = {_ONE.format('person_id')})": "self",
-    f"({_CLINICS})": "clinics",
-    f"(({_CLINICS}) AND ({_PATIENTS}))": "own",
-    f"(({_CLINICS}) AND ((patient_id IS NULL) OR ({_PATIENTS})))": "shared",
-}
-
-# Both clocks are injected; SQL that reads the server's own would bypass them.
-CLOCK = re.compile(
-    r"\b(?:now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday)\s*\(|"
-    r"\b(?:current_date|current_time|current_timestamp|localtime|localtimestamp)\b|"
-    r"'(?:now|today|tomorrow|yesterday)'",
-    re.IGNORECASE,
-)
-
 _NOT_OURS = "nspname !~ '^pg_' and nspname <> 'information_schema'"
-
-
-def same(found: Iterable[object], declared: Iterable[object]) -> None:
-    """Compare as sets, and say what differs."""
-    here, there = set(found), set(declared)
-    assert here == there, {"too much": here - there, "missing": there - here}
-
-
-def lines(block: str) -> Iterator[list[str]]:
-    return (line.split() for line in block.strip().splitlines())
 
 
 async def check_every_table_is_walled_or_named(db: Connection) -> None:

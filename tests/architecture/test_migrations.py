@@ -17,6 +17,7 @@ from cliniq.platform.clock import Clocks, utc_now
 from cliniq.platform.migrate import ONE_RUNNER, MigrationRefused, migrate, pending_steps, steps
 from cliniq.platform.provision import provision
 from tests.architecture import catalogue
+from tests.architecture.declared import CUT_BY_RANGE
 from tests.conftest import COPIES, NAME, dsn_of, on_server
 
 ROOT = Path(__file__).parents[2]
@@ -165,7 +166,7 @@ async def test_later_run_opens_the_partitions_of_later_days(
     server: str, owner: str, rival: catalogue.Connection
 ) -> None:
     newest = "select max(inhrelid::regclass::text) from pg_inherits where inhparent = $1::regclass"
-    before = {table: await rival.fetchval(newest, table) for table in catalogue.CUT_BY_RANGE}
+    before = {table: await rival.fetchval(newest, table) for table in CUT_BY_RANGE}
     later = Clocks(*(2 * [lambda: utc_now() + timedelta(days=70)]))
     await migrate(owner, later)
     for table, part in before.items():

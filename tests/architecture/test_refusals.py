@@ -21,7 +21,7 @@ from cliniq.platform.http.guards import public
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import room
 from cliniq.platform.http.system import all_problems, meaning_of
-from tests.architecture.test_statements import MODULES
+from tests.architecture.statements import MODULES
 
 CODE = re.compile(r"\b[A-Z][A-Z_]{3,}\b")
 NOT_A_CODE = {"UUID"}
@@ -139,7 +139,7 @@ def test_docstring_that_names_a_wrong_code_is_found(sin: str) -> None:
 # --- what is really raised ------------------------------------------------------------------------
 
 
-# What a call could refuse, but cannot here: the row in hand has a foreign key to what is looked for,
+# What a call could refuse, but cannot here: a foreign key says that what is looked for is there,
 # and a visit is checked in only after it was judged eligible.
 CANNOT_HAPPEN = {
     "cliniq.domains.checkin.service.scan": {"INVALID_TRANSITION", "SITE_NOT_FOUND"},

@@ -11,6 +11,7 @@ BOOKERS = 64
 CALLERS = 50
 
 
-def seeded() -> random.Random:
+def seeded(more: int = 0) -> random.Random:
     """Dice that fall the same way every time, unless another seed is given."""
-    return random.Random(_GIVEN.get("CLINIQ_TEST_SEED", "1"))  # noqa: S311 - to play, not to hide
+    given = f"{_GIVEN.get('CLINIQ_TEST_SEED', '1')}.{more}"
+    return random.Random(given)  # noqa: S311 - to play, not to hide

@@ -1,6 +1,6 @@
 """The real server over the shared database, and a clinic whose local time is noon right now."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
@@ -44,7 +44,7 @@ async def served(installation: Installation) -> AsyncIterator[Served]:
 
 
 @pytest.fixture
-def note(request: pytest.FixtureRequest) -> Iterator[Note]:
+def note(request: pytest.FixtureRequest) -> Note:
     """Write down what a test has counted, for the table of proofs."""
 
     def write(size: str, **counted: object) -> None:
@@ -53,7 +53,7 @@ def note(request: pytest.FixtureRequest) -> Iterator[Note]:
             with sizes.FACTS.open("ab") as facts:
                 facts.write(msgspec.json.encode(fact, enc_hook=str) + b"\n")
 
-    yield write
+    return write
 
 
 def zone_at_noon() -> str:

@@ -22,6 +22,13 @@ BOUND_SECONDS = 60
 FILES = 4096  # a thousand connections of either side, and then some
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @dataclass(frozen=True)
 class Served:
     """A `cliniq up` or `cliniq serve` that runs; what it said is in `journal`."""
@@ -79,7 +86,7 @@ class Installation:
 
     folder: Path
     settings: Mapping[str, str] = field(default_factory=dict)
-    port: int = field(default_factory=lambda: free_port())
+    port: int = field(default_factory=free_port)
 
     @property
     def database(self) -> Path:
@@ -124,8 +131,10 @@ class Installation:
 
     async def tried(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Run `cliniq` with these words to its end."""
-        return await asyncio.to_thread(
-            subprocess.run,
+        return await asyncio.to_thread(self._try, words)
+
+    def _try(self, words: tuple[str, ...]) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
             (SCRIPT, *words),
             cwd=self.folder,
             env=self.environment,
@@ -134,13 +143,6 @@ class Installation:
             check=False,
             timeout=BOUND_SECONDS,
         )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def allow_files() -> None:

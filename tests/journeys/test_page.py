@@ -20,6 +20,7 @@ PHONE, DESK = (390, 844), (1280, 900)
 DEMO_ZONE = "Europe/Vienna"
 PATIENCE_MS = 20_000
 ROOM = "Room 3"
+YOUR_TURN = re.compile("It.s your turn")
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -76,13 +77,31 @@ async def call(doctor: Client, queue_id: str) -> int:
     return int(answer.json()["ticket"])
 
 
-async def scan(visitor: Visitor, doctor: Client, name: str) -> None:
-    """Open the code at the door, tap, and sign in as one of the demo's patients."""
+async def move(doctor: Client, ticket: int, step: str) -> None:
+    """Start or complete the visit of a ticket."""
+    entries = (await queue_of(doctor))["entries"]
+    (entry_id,) = [each["entry_id"] for each in entries if each["ticket"] == ticket]
+    answer = await doctor.post(f"{API}/queues/entries/{entry_id}/{step}")
+    assert answer.status_code == 200, answer.text
+
+
+async def tap(visitor: Visitor, doctor: Client, shot: Path | None = None) -> None:
+    """Open the code at the door and tap, up to the question who this is."""
     page = visitor.page
     demo = await demo_of(doctor)
     await page.goto(demo["clinics"][0]["points"][0]["path"])
-    await page.get_by_role("button", name="check in").click()
-    await page.get_by_role("button", name=re.compile(f"^{name}, ")).click()
+    button = page.get_by_role("button", name="check in")
+    await expect(button).to_be_visible()
+    if shot:
+        await page.screenshot(path=shot)
+    await button.click()
+    await expect(page.get_by_role("button", name="Sign in and check in")).to_be_visible()
+
+
+async def scan(visitor: Visitor, doctor: Client, name: str) -> None:
+    """Tap, and sign in as one of the demo's patients."""
+    await tap(visitor, doctor)
+    await visitor.page.get_by_role("button", name=re.compile(f"^{name}, ")).click()
 
 
 async def ticket_on(page: Page) -> int:
@@ -95,9 +114,12 @@ def words(page: Page, text: str) -> Locator:
     return page.get_by_role("main").get_by_text(text, exact=True)
 
 
-def place_in_line(position: int) -> str:
+async def see_place(page: Page, position: int) -> None:
+    """See a place on the page, and that it is live."""
     ordinal = {1: "next", 2: "2nd in line", 3: "3rd in line"}
-    return f"You are {ordinal.get(position, f'{position}th in line')}"
+    said = f"You are {ordinal.get(position, f'{position}th in line')}"
+    await expect(words(page, said)).to_be_visible()
+    await expect(words(page, "Live")).to_be_visible()
 
 
 async def overflow(page: Page) -> int:
@@ -143,56 +165,46 @@ async def test_patient_on_a_phone_sees_their_place_move_and_their_call(
 ) -> None:
     async with Visitor.arriving(browser, stage.address, PHONE) as visitor:
         page = visitor.page
-        demo = await demo_of(doctor)
-        await page.goto(demo["clinics"][0]["points"][0]["path"])
-        tap = page.get_by_role("button", name="check in")
-        await expect(tap).to_be_visible()
-        await page.screenshot(path=tmp_path / "1-tap.png")
-        await tap.click()
-        await expect(page.get_by_role("button", name="Sign in and check in")).to_be_visible()
+        before = await queue_of(doctor)
+        await tap(visitor, doctor, tmp_path / "1-tap.png")
         await page.screenshot(path=tmp_path / "2-sign-in.png")
-        assert not (await queue_of(doctor))["entries"][3:], "nothing happens before the sign-in"
+        assert await queue_of(doctor) == before, "nothing happens before the sign-in"
         await page.get_by_role("button", name=re.compile("^Ben, ")).click()
 
         ticket = await ticket_on(page)
         queue = await queue_of(doctor)
         waiting = [each["ticket"] for each in queue["entries"] if each["status"] == "waiting"]
-        assert ticket in waiting
         position = waiting.index(ticket) + 1
         assert position > 1, "the demo has somebody wait before"
-        await expect(words(page, place_in_line(position))).to_be_visible()
-        await expect(words(page, "Live")).to_be_visible()
+        await see_place(page, position)
         await page.screenshot(path=tmp_path / "3-ticket.png")
         await page.reload()
-        await expect(words(page, place_in_line(position))).to_be_visible()
-        await expect(words(page, "Live")).to_be_visible()
-        loads = visitor.loads
+        await see_place(page, position)
 
+        loads = visitor.loads
         while (called := await call(doctor, queue["queue_id"])) != ticket:
             position -= 1
             assert called == waiting.pop(0)
-            await expect(words(page, place_in_line(position))).to_be_visible()
+            await see_place(page, position)
             await page.screenshot(path=tmp_path / f"4-place-{position}.png")
-        await expect(page.get_by_role("heading", name="It’s your turn")).to_be_visible()
-        await expect(words(page, ROOM)).to_be_visible()
-        await page.screenshot(path=tmp_path / "5-turn.png")
-        await page.get_by_role("button", name="I’m on my way").click()
-        await expect(words(page, ROOM)).to_be_visible()
-        await page.screenshot(path=tmp_path / "6-called.png")
-
-        (entry,) = [
-            each["entry_id"]
-            for each in (await queue_of(doctor))["entries"]
-            if each["ticket"] == ticket
-        ]
-        for step, said in (("start", "You are being seen"), ("complete", "All done")):
-            answer = await doctor.post(f"{API}/queues/entries/{entry}/{step}")
-            assert answer.status_code == 200, answer.text
-            await expect(words(page, said)).to_be_visible()
-            await page.screenshot(path=tmp_path / f"7-{step}.png")
+        await be_seen(page, doctor, ticket, tmp_path)
         assert visitor.loads == loads, "all of it without a reload"
-        assert await overflow(page) == 0
     assert not visitor.wrong
+
+
+async def be_seen(page: Page, doctor: Client, ticket: int, shots: Path) -> None:
+    """See on the page whatever becomes of a ticket that was just called."""
+    await expect(page.get_by_role("heading", name=YOUR_TURN)).to_be_visible()
+    await expect(words(page, ROOM)).to_be_visible()
+    await page.screenshot(path=shots / "5-turn.png")
+    await page.get_by_role("button", name="on my way").click()
+    await expect(words(page, ROOM)).to_be_visible()
+    await page.screenshot(path=shots / "6-called.png")
+    for step, said in (("start", "You are being seen"), ("complete", "All done")):
+        await move(doctor, ticket, step)
+        await expect(words(page, said)).to_be_visible()
+        await page.screenshot(path=shots / f"7-{step}.png")
+    assert await overflow(page) == 0
 
 
 async def test_mother_on_a_phone_checks_herself_and_her_child_in(
@@ -217,9 +229,7 @@ async def test_patient_with_a_wrong_password_or_a_forged_code_reads_what_to_do(
 ) -> None:
     async with Visitor.arriving(browser, stage.address, PHONE) as visitor:
         page = visitor.page
-        demo = await demo_of(doctor)
-        await page.goto(demo["clinics"][0]["points"][0]["path"])
-        await page.get_by_role("button", name="check in").click()
+        await tap(visitor, doctor)
         await page.get_by_label("E-mail").fill("ben@demo.cliniq")
         await page.get_by_label("Password", exact=True).fill("not the password")
         await page.get_by_role("button", name="Sign in and check in").click()
@@ -260,7 +270,7 @@ async def test_visitor_of_the_landing_page_plays_the_doctor(
         for number in range(called, called + waiting.index(ticket) + 1):
             await expect(page.get_by_role("button", name="Start")).to_have_count(number)
             await button.click()
-        await expect(patient.page.get_by_role("heading", name="It’s your turn")).to_be_visible()
+        await expect(patient.page.get_by_role("heading", name=YOUR_TURN)).to_be_visible()
         await page.screenshot(path=tmp_path / "14-called.png", full_page=True)
         assert await overflow(page) == 0
     assert not visitor.wrong

@@ -202,7 +202,9 @@ async def until_closed(served: Served) -> None:
     raise AssertionError("the server does not stop")
 
 
-@pytest.mark.parametrize(("by", "on"), [(signal.SIGTERM, 2), (signal.SIGINT, 40)])
+@pytest.mark.parametrize(
+    ("by", "on"), [(signal.SIGTERM, 2), (signal.SIGINT, 40)], ids=["SIGTERM", "SIGINT"]
+)
 async def test_server_stopped_in_a_storm_has_told_of_every_booking_and_kept_it(
     seeded: Seeded, by: signal.Signals, on: int
 ) -> None:
@@ -245,9 +247,7 @@ async def patience(installation: Installation, limit: str) -> AsyncIterator[None
     """Let statements and locks be waited for that long: only a signal ends them then."""
     async with admin_in(installation) as admin:
         for name in ("lock_timeout", "statement_timeout"):
-            await admin.execute(
-                f"alter role cliniq_app in database {NAME} set {name} = '{limit}'"
-            )
+            await admin.execute(f"alter role cliniq_app in database {NAME} set {name} = '{limit}'")
     yield
     async with admin_in(installation) as admin:
         await admin.execute(f"alter role cliniq_app in database {NAME} reset all")

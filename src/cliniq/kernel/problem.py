@@ -9,10 +9,11 @@ Fact: TypeAlias = str | int | float | bool | list[str] | None
 
 
 class Problem(Exception):
-    """A refusal with a stable, machine-readable name.
+    """Something of ours broke; what it was is in our log, under the answer's `trace_id`.
 
-    Subclasses set `code` once and never change it: clients branch on it. `facts` become extension
-    members of the JSON body; they carry no patient data. `headers` go onto the answer.
+    The root of every refusal too. Subclasses set `code` once and never change it: clients branch
+    on it. `facts` become extension members of the JSON body; they carry no patient data. `headers`
+    go onto the answer.
     """
 
     status: ClassVar[int] = 500

@@ -30,11 +30,11 @@ create index guardianship_guardian on guardianship (guardian_id) where ended_at 
 call wall_in('patient', 'select, insert, update', 'select', 'own');
 call wall_in('guardianship', 'select, insert, update', 'select', 'own');
 
--- Refuse a caller whose sign-in has ended.
+-- Refuse a caller whose sign-in has ended, or whose account is closed.
 create procedure prove_session(person uuid, proof uuid, wall timestamptz)
 language plpgsql security definer set search_path = public, pg_temp as $$
 begin
-    perform from session as s
+    perform from session as s join account as a on a.person_id = s.person_id and a.status = 'active'
     where s.person_id = person and s.session_id = proof and s.ended_at is null and s.expires_at > wall;
     if not found then
         raise 'no session' using errcode = 'CQ401';
@@ -65,12 +65,21 @@ begin
 end $$;
 
 -- Seat a person: name whose rows are theirs, in one clinic (to write) or in all (`clinic` NULL, to read).
--- `strict` refuses who is no patient's in that clinic.
-create procedure take_own_seat(clinic uuid, person uuid, proof uuid, strict boolean, wall timestamptz)
+-- `strict` refuses who is no patient's in that clinic; `unless` refuses who holds that permission there and
+-- so is to be seated as staff, whatever they are besides.
+create procedure take_own_seat(
+    clinic uuid, person uuid, proof uuid, strict boolean, unless text, wall timestamptz
+)
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare mine uuid[]; clinics uuid[];
 begin
     call prove_session(person, proof, wall);
+    if unless is not null and exists (
+        select from membership as m join role_grant as g on g.role = m.role and g.permission = unless
+        where m.clinic_id = clinic and m.person_id = person
+    ) then
+        raise 'staff here' using errcode = 'CQ404';
+    end if;
     select coalesce(array_agg(own.patient_id), '{}'), coalesce(array_agg(distinct own.clinic_id), '{}')
     into mine, clinics
     from (

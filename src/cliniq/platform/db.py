@@ -210,7 +210,7 @@ class Opening(Generic[UnitT]):
         self._pool, role = self._database.pool_of(self.scope)
         try:
             self._connection = await self._pool.acquire(timeout=PATIENCE_SECONDS)
-        except (*ABSENT, asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # none is to be had
+        except (*ABSENT, asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # nobody gets in
             raise _absent(error) from error
         try:
             seating = self._seating or _believe(self.scope)

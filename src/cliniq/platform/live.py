@@ -7,6 +7,7 @@ one stays away for longer than `GAP_SECONDS` the subscriber gets a fresh snapsho
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from uuid import UUID, uuid4
 
 import msgspec
@@ -51,13 +52,16 @@ class Connection:
         self.session_id = session_id
         self.frames: asyncio.Queue[bytes | None] = asyncio.Queue(OUTBOX_FRAMES)
         self.subscriptions: dict[str, Subscription] = {}
+        self._is_closing = False
 
     def send(self, frame: object) -> None:
         """Put a frame in line; a socket that is too far behind is closed instead."""
         self.send_raw(msgspec.json.encode(frame))
 
     def send_raw(self, frame: bytes) -> None:
-        """Put an encoded frame in line."""
+        """Put an encoded frame in line; behind the end there is no line."""
+        if self._is_closing:
+            return
         try:
             self.frames.put_nowait(frame)
         except asyncio.QueueFull:
@@ -65,6 +69,7 @@ class Connection:
 
     def close(self) -> None:
         """Have the socket closed; what still waits is dropped."""
+        self._is_closing = True
         with suppress(asyncio.QueueEmpty):
             while True:
                 self.frames.get_nowait()
@@ -74,8 +79,16 @@ class Connection:
 class Subscription:
     """One socket's sight of one topic, at a version."""
 
-    def __init__(self, topic: str, connection: Connection, epoch: str, load: Load) -> None:
+    def __init__(
+        self,
+        topic: str,
+        connection: Connection,
+        epoch: str,
+        load: Load,
+        forget: Callable[[], None],
+    ) -> None:
         self.topic = topic
+        self._forget = forget
         self._connection = connection
         self._epoch = epoch
         self._load = load
@@ -146,8 +159,8 @@ class Subscription:
         try:
             await self.refresh()
         except Problem as problem:
-            self._connection.subscriptions.pop(self.topic, None)
             self._connection.send(refusal(self.topic, problem))
+            self._forget()  # which cancels this very task; it has nothing left to do
         except Exception:
             log.exception("a snapshot failed")
             self._connection.close()
@@ -181,7 +194,8 @@ class Hub:
         Raises: whatever `load` refuses with; nothing is watched then.
         """
         self.unsubscribe(connection, topic)
-        subscription = Subscription(topic, connection, self._epoch, load)
+        forget = partial(self.unsubscribe, connection, topic)
+        subscription = Subscription(topic, connection, self._epoch, load, forget)
         connection.subscriptions[topic] = subscription
         self._watched.setdefault(topic, set()).add(subscription)
         try:

@@ -14,6 +14,7 @@ from cliniq.domains.access.store import (
     list_practitioners,
 )
 from cliniq.kernel.ids import ClinicId, PersonId, SessionId
+from cliniq.kernel.permissions import Permission
 from cliniq.kernel.scope import Caller, ClinicScope
 from cliniq.platform.clock import Clock
 from cliniq.platform.tokens import AccessTokens
@@ -63,8 +64,20 @@ class Doorkeeper:
             scope.clinic_id, caller.person_id, caller.session_id, scope.permission, self._wall()
         )
 
-    def seat_of_self(self, caller: Caller, clinic_id: ClinicId | None, *, strict: bool) -> str:
+    def seat_of_self(
+        self,
+        caller: Caller,
+        clinic_id: ClinicId | None,
+        *,
+        strict: bool,
+        unless: Permission | None = None,
+    ) -> str:
         """Return the SQL that seats a person among their own rows."""
         return store.seat_of_self(
-            clinic_id, caller.person_id, caller.session_id, strict=strict, wall=self._wall()
+            clinic_id,
+            caller.person_id,
+            caller.session_id,
+            strict=strict,
+            unless=unless,
+            wall=self._wall(),
         )

@@ -18,11 +18,21 @@ def seat_of_staff(
 
 
 def seat_of_self(
-    clinic: ClinicId | None, person: PersonId, session: SessionId, *, strict: bool, wall: datetime
+    clinic: ClinicId | None,
+    person: PersonId,
+    session: SessionId,
+    *,
+    strict: bool,
+    unless: Permission | None,
+    wall: datetime,
 ) -> str:
     """Call `take_own_seat`; see `seat_of_staff`."""
     where = f"'{clinic}'" if clinic else "null"
-    return f"call take_own_seat({where}, '{person}', '{session}', {strict}, '{wall.isoformat()}')"
+    staff = f"'{unless}'" if unless else "null"
+    return (
+        f"call take_own_seat({where}, '{person}', '{session}', {strict}, {staff},"
+        f" '{wall.isoformat()}')"
+    )
 
 
 @sql("insert into membership (clinic_id, person_id, role) values ($1, $2, $3)")

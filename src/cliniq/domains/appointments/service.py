@@ -85,6 +85,7 @@ async def reschedule(
     Raises: APPOINTMENT_NOT_FOUND 404, INVALID_TRANSITION 409, STALE_VERSION 409,
     OUTSIDE_HORIZON 409, SLOT_TAKEN 409.
     """
+    await scheduling.hold(unit, appointment_id)
     before = await get_appointment(unit, appointment_id)
     ensure_movable(before.status)
     if seen_version not in {None, before.version}:
@@ -101,6 +102,7 @@ async def cancel(unit: Unit, appointment_id: UUID, reason: str) -> Appointment:
 
     Raises: APPOINTMENT_NOT_FOUND 404, INVALID_TRANSITION 409, STALE_VERSION 409.
     """
+    await scheduling.hold(unit, appointment_id)
     before = await get_appointment(unit, appointment_id)
     cancelled = await transition(unit, before, AppointmentStatus.CANCELLED, reason)
     await scheduling.release(unit, appointment_id)

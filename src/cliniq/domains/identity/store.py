@@ -52,10 +52,15 @@ async def add_session(
 
 @sql("""
     select person_id, session_id, generation, expires_at, refreshed_at, ended_at
-    from session where person_id = $1 and session_id = $2 for update
+    from session join account using (person_id)
+    where person_id = $1 and session_id = $2 and status = 'active'
+    for update of session
 """)
 async def lock_session(unit: Unit, person_id: UUID, session_id: UUID) -> Session | None:
-    """Find a sign-in and hold it. Locks: of parallel refreshes, one goes first."""
+    """Find the sign-in of an account that is not disabled, and hold it.
+
+    Locks: of parallel refreshes, one goes first.
+    """
 
 
 @sql("""

@@ -3,7 +3,7 @@
 from cliniq.domains.scheduling.errors import OutsideHorizon, SlotTaken
 from cliniq.domains.scheduling.models import Booking, Resource, ResourceKind
 from cliniq.domains.scheduling.rules import ensure_within_horizon
-from cliniq.domains.scheduling.service import book, rebook, release
+from cliniq.domains.scheduling.service import book, hold, rebook, release
 
 __all__ = [
     "Booking",
@@ -13,6 +13,7 @@ __all__ = [
     "SlotTaken",
     "book",
     "ensure_within_horizon",
+    "hold",
     "rebook",
     "release",
 ]

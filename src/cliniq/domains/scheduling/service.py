@@ -21,6 +21,15 @@ async def book(unit: Unit, booking: Booking, resources: Sequence[Resource]) -> N
     await _claim(unit, booking, resources)
 
 
+async def hold(unit: Unit, booking_id: UUID) -> None:
+    """Keep rivals who would move or call off a booking waiting; nothing where there is none.
+
+    Locks: the booking, until COMMIT. Whoever waited then reads the visit in its new partition, for
+    PostgreSQL refuses an update that waited for a row which was moved into another.
+    """
+    await store.hold_booking(unit, booking_id)
+
+
 async def rebook(unit: Unit, booking: Booking, resources: Sequence[Resource]) -> None:
     """Move a booking and its claims to another time.
 

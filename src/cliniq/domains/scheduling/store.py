@@ -26,6 +26,11 @@ async def add_booking(unit: Unit, booking_id: UUID, patient_id: UUID, starts_at:
     """Write a booking."""
 
 
+@sql("select booking_id from booking where booking_id = $1 for update")
+async def hold_booking(unit: Unit, booking_id: UUID) -> UUID | None:
+    """Find a booking and hold it. Locks: against movers, and against a check-in."""
+
+
 @sql("update booking set starts_at = $2 where booking_id = $1")
 async def move_booking(unit: Unit, booking_id: UUID, starts_at: datetime) -> None:
     """Write a booking's new start."""

@@ -33,8 +33,18 @@ class Directory(Protocol):
     def seat_of_staff(self, caller: Caller, scope: ClinicScope) -> str:
         """Return the SQL that seats a member of staff; see `Opening`."""
 
-    def seat_of_self(self, caller: Caller, clinic_id: ClinicId | None, *, strict: bool) -> str:
-        """Return the SQL that seats a person among their own rows; see `Opening`."""
+    def seat_of_self(
+        self,
+        caller: Caller,
+        clinic_id: ClinicId | None,
+        *,
+        strict: bool,
+        unless: Permission | None = None,
+    ) -> str:
+        """Return the SQL that seats a person among their own rows; see `Opening`.
+
+        It refuses whoever holds the permission `unless`: they are to be seated as staff.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +194,9 @@ class Guard(Policy, Generic[UnitT]):
             scope = ClinicScope(caller.person_id, clinic_id, self._permission)
             seats.append((scope, directory.seat_of_staff(caller, scope)))
         if self._own:
-            seat = directory.seat_of_self(caller, clinic_id, strict=self._own != "stranger")
+            seat = directory.seat_of_self(
+                caller, clinic_id, strict=self._own != "stranger", unless=self._permission
+            )
             seats.append((PatientScope(caller.person_id, clinic_id), seat))
         return seats if caller.is_staff else seats[::-1]
 

@@ -112,4 +112,4 @@ def all_problems() -> list[type[Problem]]:
 
 def meaning_of(kind: type[Problem]) -> str:
     """Say what a refusal means, from where it is defined."""
-    return " ".join((kind.__doc__ or "").split())
+    return " ".join((kind.__doc__ or "").partition("\n\n")[0].split())

@@ -1,0 +1,1 @@
+"""Benches: how fast Cliniq is, each as a ratio to a yardstick that the same run measured."""

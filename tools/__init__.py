@@ -1,0 +1,1 @@
+"""What developers run: the reference, the proofs."""

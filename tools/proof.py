@@ -1,0 +1,215 @@
+"""`make proof`: run the proofs in their full sizes and write down what was counted.
+
+On the embedded server, and on the one of CLINIQ_TEST_DATABASE_URL too where that is set. With
+words, only the proofs whose claim holds one of them are run, and nothing is written.
+"""
+
+import asyncio
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cliniq.platform.embedded import programs
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "docs" / "proof.md"
+OTHER_SERVER = "CLINIQ_TEST_DATABASE_URL"
+FULL = {"CLINIQ_TEST_FULL": "1", "CLINIQ_TEST_ROUNDS": "200", "CLINIQ_TEST_TICKETS": "1000"}
+
+CROWD = "tests/journeys/test_crowd.py"
+STOP = "tests/journeys/test_stop.py"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A claim, and the tests that would fail if it were false."""
+
+    claim: str
+    tests: Sequence[str]
+    size: str = ""
+
+
+PROOFS = (
+    Proof(
+        "However many scans of one visit are in flight, there is one check-in, one place in the "
+        "queue and one ticket, and everyone sees it.",
+        [f"{CROWD}::test_crowd_of_scans_of_one_visit_leaves_one_check_in_and_one_ticket"],
+    ),
+    Proof(
+        "Callers at once call every ticket once; the numbers have no gap.",
+        [f"{CROWD}::test_crowd_of_callers_calls_every_ticket_once"],
+    ),
+    Proof(
+        "Of bookers of one slot over HTTP, whose wishes conflict by doctor, by patient or by both, "
+        "one wins each conflict, and none waits for another in a circle.",
+        [f"{CROWD}::test_crowd_of_bookers_of_one_slot_has_one_winner_each_and_no_deadlock"],
+    ),
+    Proof(
+        "The count of deadlocks that this rests on does notice one.",
+        [f"{CROWD}::test_count_of_deadlocks_notices_a_deadlock"],
+        "1 deadlock",
+    ),
+    Proof(
+        "Bookings, moves and cancellations that storm the scheduling room keep every claim true.",
+        ["tests/domains/scheduling"],
+        "200 rounds each",
+    ),
+    Proof(
+        "Joins and calls that storm the queue room keep order, numbers and versions.",
+        ["tests/domains/queue"],
+        "1,000 tickets",
+    ),
+    Proof(
+        "Told to stop, killed, or cut off its database, the server loses nothing that it has "
+        "acknowledged, and starts again.",
+        [STOP],
+        "8 bookers who never pause",
+    ),
+)
+
+
+@dataclass
+class Outcome:
+    """What became of the tests of a proof on one server."""
+
+    proof: Proof
+    server: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0
+    size: str = ""
+    counted: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        """Say whether the claim stands: whatever was skipped has proved nothing."""
+        return self.passed > 0 and not self.failed and not self.skipped
+
+    @property
+    def result(self) -> str:
+        """Say it in a word."""
+        return "holds" if self.holds else "**FAILED**" if self.failed else "**not shown**"
+
+    def row(self) -> str:
+        """Write a row of the table."""
+        counted = self.counted or {"tests": self.passed}
+        facts = ", ".join(f"{name.replace('_', ' ')} {said}" for name, said in counted.items())
+        cells = self.proof.claim, self.size or self.proof.size, self.server, self.result
+        return f"| {' | '.join(cells)} | {self.seconds:.0f} | {facts} |"
+
+
+def main(words: Sequence[str]) -> int:
+    console = Console(stderr=True)
+    chosen = [each for each in PROOFS if not words or any(word in each.claim for word in words)]
+    given = dict(os.environ)  # noqa: TID251 - handed on to the tests
+    servers = servers_of(given.pop(OTHER_SERVER, ""))
+    outcomes = []
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        task = progress.add_task("proving", total=len(chosen) * len(servers))
+        for server, named in servers.items():
+            for proof in chosen:
+                progress.update(task, description=proof.claim[:60])
+                outcome = prove(proof, server, given | FULL | named)
+                progress.console.print(f"{outcome.result}: {proof.claim}", markup=False)
+                outcomes.append(outcome)
+                progress.advance(task)
+    if chosen == list(PROOFS):
+        DOCUMENT.write_text(document(outcomes), encoding="utf-8")
+    return 0 if outcomes and all(each.holds for each in outcomes) else 1
+
+
+def servers_of(other: str) -> dict[str, dict[str, str]]:
+    """Name the servers with their versions, and the setting that makes the suite use each."""
+    said = subprocess.run(
+        (programs() / "postgres", "--version"), capture_output=True, text=True, check=True
+    ).stdout
+    servers: dict[str, dict[str, str]] = {f"{said.split()[-1]}, embedded": {}}
+    if other:
+        servers[asyncio.run(_version_at(other))] = {OTHER_SERVER: other}
+    return servers
+
+
+async def _version_at(url: str) -> str:
+    connection = await asyncpg.connect(url)
+    try:
+        version: str = await connection.fetchval("show server_version")
+    finally:
+        await connection.close()
+    return version.split(maxsplit=1)[0]
+
+
+def prove(proof: Proof, server: str, environment: Mapping[str, str]) -> Outcome:
+    """Run the tests of a proof; what they say goes to the terminal only where one fails."""
+    with tempfile.TemporaryDirectory(prefix="cliniq-proof-") as folder:
+        report, facts = Path(folder) / "report.xml", Path(folder) / "facts.jsonl"
+        ran = subprocess.run(
+            (sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *proof.tests),
+            cwd=ROOT,
+            env={**environment, "CLINIQ_TEST_FACTS": str(facts)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        outcome = Outcome(proof, server)
+        if report.exists():
+            read_report(report.read_text(encoding="utf-8"), outcome)
+        if facts.exists():
+            read_facts(facts.read_text(encoding="utf-8").splitlines(), outcome)
+    outcome.failed += bool(ran.returncode and not outcome.failed)
+    if outcome.failed:
+        print(ran.stdout)
+    return outcome
+
+
+def read_report(report: str, outcome: Outcome) -> None:
+    """Count what passed, failed and was skipped; a test of the suite's own, so its XML is ours."""
+    for case in ET.fromstring(report).iter("testcase"):  # noqa: S314
+        kinds = {child.tag for child in case}
+        outcome.failed += bool(kinds & {"failure", "error"})
+        outcome.skipped += "skipped" in kinds
+        outcome.passed += not kinds & {"failure", "error", "skipped"}
+        outcome.seconds += float(case.get("time", 0))
+
+
+def read_facts(lines: Iterable[str], outcome: Outcome) -> None:
+    """Take over what the tests have written down."""
+    for fact in map(json.loads, lines):
+        outcome.size = fact["size"] or outcome.size
+        outcome.counted |= fact["counted"]
+
+
+def document(outcomes: Sequence[Outcome]) -> str:
+    """Write the page; no date, so that a run that counts the same changes only seconds."""
+    machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.system()}"
+    return "\n".join(
+        [
+            "# Proofs",
+            "",
+            "Written by `make proof`. The suite runs the same tests in smaller sizes.",
+            f"Client, server and database shared one machine: {machine}.",
+            "",
+            "| claim | size | PostgreSQL | result | seconds | counted |",
+            "|---|---|---|---|---|---|",
+            *(each.row() for each in outcomes),
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
