@@ -161,7 +161,7 @@ class _Director:
                         await access.add_membership(unit, clinic_id, person.person_id, part.role)
         admin_id = PersonId(people[2].person_id)
         async with self._as_admin(clinic_id, admin_id) as unit:
-            if not known:
+            if not await clinics.list_sites(unit):
                 await self._furnish(unit, people)
             return await self._survey(unit, clinic_id, admin_id)
 

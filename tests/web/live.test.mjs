@@ -263,7 +263,7 @@ async function followQueue(t, requestPass = async () => ({ live_pass: "p" })) {
 
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 const SUBSCRIBE = { op: "subscribe", topic: TOPIC, clinic_id: "c1" };
-const UNSUBSCRIBE = { op: "unsubscribe", topic: TOPIC };
+const UNSUBSCRIBE = { op: "unsubscribe", topic: TOPIC, clinic_id: "c1" };
 
 test("the client is live only after the snapshot, and follows the events", async (t) => {
   const { sockets, said, seen } = await followQueue(t);

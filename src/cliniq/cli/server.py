@@ -10,16 +10,19 @@ import uvicorn
 from rich.console import Console
 from typing_extensions import override
 
-from cliniq.app import build_app, open_house
+from cliniq.app import House, build_app, open_house
 from cliniq.demo import set_stage
+from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.platform.clock import Clocks
 from cliniq.platform.health import complaints
 from cliniq.platform.migrate import migrate
 from cliniq.platform.settings import Settings, load_settings, master_secret
 from cliniq.platform.source import database_urls, owner_of
 from cliniq.platform.telemetry import configure_logs
+from cliniq.platform.upkeep import upkeep
 
 GRACE_SECONDS = 10
+DEAF_MILLISECONDS = 30_000
 LARGEST_FRAME_BYTES = 4096
 
 console = Console(stderr=True)
@@ -69,6 +72,8 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: whoever takes nothing is let go
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAF_MILLISECONDS)
         try:
             listener.bind((settings.host, settings.port))
         except OSError as error:
@@ -83,6 +88,7 @@ async def _serve(settings: Settings, dsn: str, listener: socket.socket, *, demo:
     if wrong := await complaints(dsn):
         raise StartRefused(wrong[0])
     async with open_house(dsn, master_secret(settings), settings.pool_size, Clocks()) as house:
+        await _look_ahead(house)
         stage = await set_stage(house.entrance, house.desk) if demo else None
         app = build_app(house, settings.address, stage)
         server = _Server(
@@ -96,7 +102,8 @@ async def _serve(settings: Settings, dsn: str, listener: socket.socket, *, demo:
                 access_log=False,
                 log_config=None,
                 server_header=False,
-                proxy_headers=False,
+                proxy_headers=settings.trusted_proxies is not None,
+                forwarded_allow_ips=settings.trusted_proxies or [],
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
         )
@@ -107,6 +114,19 @@ async def _serve(settings: Settings, dsn: str, listener: socket.socket, *, demo:
         if server.force_exit:  # uvicorn has left at once, and all else is still open
             house.entrance.database.cut()
             await server.lifespan.shutdown()
+
+
+async def _look_ahead(house: House) -> None:
+    """Open the partitions of today before anybody writes into them.
+
+    Raises: StartRefused.
+    """
+    try:
+        await upkeep(house.entrance.database)
+    except DependencyUnavailable:
+        raise StartRefused(
+            "The partitions ahead cannot be opened: something holds their tables locked."
+        ) from None
 
 
 def _stop(server: uvicorn.Server) -> None:

@@ -19,6 +19,7 @@ class Problem(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "INTERNAL"
     title: ClassVar[str] = "Unexpected error"
+    is_denial: ClassVar[bool] = False  # somebody asked for what is not theirs: the audit remembers
 
     def __init__(self, **facts: Fact) -> None:
         super().__init__(self.code)
@@ -50,6 +51,7 @@ class Forbidden(Problem):
     status = 403
     code = "FORBIDDEN"
     title = "Your role may not do this"
+    is_denial = True
 
 
 class NotFound(Problem):
@@ -58,6 +60,7 @@ class NotFound(Problem):
     status = 404
     code = "NOT_FOUND"
     title = "No such thing here"
+    is_denial = True
 
 
 class MethodNotAllowed(Problem):

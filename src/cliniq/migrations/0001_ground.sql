@@ -66,9 +66,10 @@ create table partitioned (
 
 -- Open the partitions that hold the given days and what comes after them. Each is walled in like its
 -- parent: a partition queried by name obeys only its own policies, and nobody is granted any on it.
--- Idempotent. Boundaries are cut in UTC. Returns the names of the new ones.
+-- Idempotent. Boundaries are cut in UTC. Returns the names of the new ones. Waits half a second for a lock
+-- and no longer: whoever comes after it would wait too; upkeep tries again.
 create function open_partitions(clinic_day date, wall_day date) returns setof text
-language plpgsql security definer set search_path = public, pg_temp as $$
+language plpgsql security definer set search_path = public, pg_temp set lock_timeout = '500ms' as $$
 declare
     cutting record;
     part text;

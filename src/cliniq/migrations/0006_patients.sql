@@ -123,7 +123,6 @@ end $$;
 grant execute on procedure take_seat to cliniq_clinic;
 grant execute on procedure take_own_seat to cliniq_person;
 grant execute on procedure record_denial to cliniq_platform;
-grant execute on procedure prove_session to cliniq_platform;
 
 -- A clinic enrols people whom the installation does not know yet; it cannot read the table of all people.
 create policy enrol on person for insert to cliniq_clinic with check (true);

@@ -52,6 +52,14 @@ call wall_in('queue', 'select, insert, update', 'select, insert', 'clinic');
 call wall_in('queue_entry', 'select, insert, update', 'select, insert', 'own');
 grant update (last_ticket, version) on queue to cliniq_person;
 
+-- Whether the seat of this transaction is in a clinic. Functions that look past walls ask it: their argument
+-- is only as true as whoever calls them.
+create function is_seated_in(clinic uuid) returns boolean language sql stable
+return coalesce(
+    clinic = nullif(current_setting('cliniq.clinic_id', true), '')::uuid
+    or clinic = any (nullif(current_setting('cliniq.clinics', true), '')::uuid[]), false
+);
+
 -- How many wait ahead of an entry. Numbers only, counted outside the patient's wall: within it everybody
 -- would be first.
 create function count_ahead(mine queue_entry) returns bigint
@@ -59,6 +67,7 @@ language sql stable security definer set search_path = public, pg_temp as $$
     select count(*) from queue_entry as ahead
     where ahead.clinic_id = mine.clinic_id and ahead.queue_id = mine.queue_id and ahead.status = 'waiting'
         and (- ahead.priority, ahead.due_at, ahead.ticket) < (- mine.priority, mine.due_at, mine.ticket)
+        and is_seated_in(mine.clinic_id)
 $$;
 
 -- A queue as a board shows it: tickets, never people, in order.
@@ -72,6 +81,6 @@ language sql stable security definer set search_path = public, pg_temp as $$
     )
     from queue_entry as e
     where e.clinic_id = shown.clinic_id and e.queue_id = shown.queue_id
-        and e.status in ('waiting', 'called', 'in_progress')
+        and e.status in ('waiting', 'called', 'in_progress') and is_seated_in(shown.clinic_id)
 $$;
 grant execute on function count_ahead, show_board to cliniq_clinic, cliniq_person;

@@ -13,8 +13,6 @@ from cliniq.platform.db import Database, open_unit
 
 log = structlog.get_logger(__name__)
 
-WORTH_REMEMBERING = frozenset({403, 404})
-
 
 class Knock(Record, frozen=True):
     """Who asked for what, in which clinic: what a refusal is remembered with."""

@@ -11,7 +11,7 @@ from cliniq.kernel.record import Record
 from cliniq.kernel.scope import ClinicScope, Scope
 from cliniq.platform import events_store
 from cliniq.platform.db import Unit
-from cliniq.platform.live import LiveEvent
+from cliniq.platform.live import LiveEvent, topic_in
 
 
 class Event(Record, frozen=True):
@@ -51,7 +51,8 @@ def tell(unit: Unit, event: Event) -> None:
     unit.before_commit(_write, event)
     if event.topic:
         body = msgspec.json.encode(event.shown())
-        shown = LiveEvent(event.topic, event.topic_version, event.kind, body)
+        topic = topic_in(unit.clinic_id, event.topic)
+        shown = LiveEvent(topic, event.topic_version, event.kind, body)
         unit.after_commit(lambda: unit.database.publish(shown))
 
 

@@ -5,6 +5,7 @@ one stays away for longer than `GAP_SECONDS` the subscriber gets a fresh snapsho
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -13,17 +14,22 @@ from uuid import UUID, uuid4
 import msgspec
 import structlog
 
-from cliniq.kernel.problem import Problem
+from cliniq.kernel.problem import DependencyUnavailable, Problem, RateLimitExceeded
 from cliniq.kernel.record import Record
 
 log = structlog.get_logger(__name__)
 
 GAP_SECONDS = 0.5
+SOCKETS_OF_ONE = 20  # tabs and devices of one person
 OUTBOX_FRAMES = 256  # a reader that falls this far behind is cut off
 
 
 class LiveEvent(Record, frozen=True):
-    """One change of a topic; `body` is JSON. Each has the version after the last one's."""
+    """One change of a topic; `body` is JSON. Each has the version after the last one's.
+
+    Within the process a topic begins with its clinic, `<clinic>/<kind>:<id>`: equal ids in two
+    clinics are two topics. A client knows its clinic, and sees the rest.
+    """
 
     topic: str
     version: int
@@ -48,8 +54,9 @@ class SlowConsumer(Exception):
 class Connection:
     """One socket's outgoing side: frames wait here until the socket takes them."""
 
-    def __init__(self, session_id: UUID) -> None:
+    def __init__(self, session_id: UUID, person_id: UUID | None = None) -> None:
         self.session_id = session_id
+        self.person_id = person_id
         self.frames: asyncio.Queue[bytes | None] = asyncio.Queue(OUTBOX_FRAMES)
         self.subscriptions: dict[str, Subscription] = {}
         self._is_closing = False
@@ -74,6 +81,14 @@ class Connection:
             while True:
                 self.frames.get_nowait()
         self.frames.put_nowait(None)
+
+    def finish(self) -> None:
+        """Have the socket closed once it has taken what still waits."""
+        self._is_closing = True
+        try:
+            self.frames.put_nowait(None)
+        except asyncio.QueueFull:
+            self.close()
 
 
 class Subscription:
@@ -107,7 +122,7 @@ class Subscription:
         self._connection.send(
             {
                 "type": "snapshot",
-                "topic": self.topic,
+                "topic": on_the_wire(self.topic),
                 "epoch": self._epoch,
                 "version": snapshot.version,
                 "state": snapshot.state,
@@ -139,7 +154,7 @@ class Subscription:
             self._connection.send(
                 {
                     "type": "event",
-                    "topic": self.topic,
+                    "topic": on_the_wire(self.topic),
                     "version": event.version,
                     "kind": event.kind,
                     "body": msgspec.Raw(event.body),
@@ -158,6 +173,8 @@ class Subscription:
     async def _reload(self) -> None:
         try:
             await self.refresh()
+        except DependencyUnavailable:
+            self._gap = asyncio.get_running_loop().call_later(GAP_SECONDS * 4, self._mend)
         except Problem as problem:
             self._connection.send(refusal(self.topic, problem))
             self._forget()  # which cancels this very task; it has nothing left to do
@@ -173,17 +190,29 @@ class Hub:
         self._epoch = uuid4().hex
         self._watched: dict[str, set[Subscription]] = {}
         self._connections: set[Connection] = set()
+        self._sockets_of: Counter[UUID | None] = Counter()
 
     def __len__(self) -> int:
         return len(self._connections)
 
     def join(self, connection: Connection) -> None:
-        """Let a socket in."""
+        """Let a socket in.
+
+        Raises: RATE_LIMIT_EXCEEDED 429 for one more than `SOCKETS_OF_ONE` of a person.
+        """
+        whose = connection.person_id
+        if whose is not None and self._sockets_of[whose] >= SOCKETS_OF_ONE:
+            raise RateLimitExceeded(60)
         self._connections.add(connection)
+        self._sockets_of[whose] += 1
 
     def leave(self, connection: Connection) -> None:
         """Forget a socket and everything that it watched."""
-        self._connections.discard(connection)
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._sockets_of[connection.person_id] -= 1
+            if not self._sockets_of[connection.person_id]:
+                del self._sockets_of[connection.person_id]
         for topic in list(connection.subscriptions):
             self.unsubscribe(connection, topic)
 
@@ -234,4 +263,14 @@ class Hub:
 
 def refusal(topic: str, problem: Problem) -> dict[str, str]:
     """Say on the socket that a topic cannot be watched."""
-    return {"type": "refused", "topic": topic, "code": problem.code}
+    return {"type": "refused", "topic": on_the_wire(topic), "code": problem.code}
+
+
+def topic_in(clinic_id: UUID, topic: str) -> str:
+    """Name a topic within the process."""
+    return f"{clinic_id}/{topic}"
+
+
+def on_the_wire(topic: str) -> str:
+    """Name a topic as clients know it."""
+    return topic.rpartition("/")[2]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -14,6 +14,7 @@ from cliniq.kernel.permissions import GRANTED
 from cliniq.platform.clock import Clocks
 
 ONE_RUNNER = 0x636C696E6971  # "cliniq", the key of the advisory lock
+TRIES = 20
 PATIENCE = "60s"  # for another runner, and for a busy table
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -65,9 +66,7 @@ async def migrate(
                 if progress:
                     progress(step.name)
         await _grant_base_roles(connection)
-        await connection.execute(
-            "select open_partitions($1, $2)", clocks.clinic().date(), clocks.wall().date()
-        )
+        await _open_partitions(connection, clocks)
         return ran
 
 
@@ -122,6 +121,16 @@ async def _grant_base_roles(connection: Owner) -> None:
         """,
         json.dumps(wanted),
     )
+
+
+async def _open_partitions(connection: Owner, clocks: Clocks) -> None:
+    """Open the partitions ahead; it waits only briefly for locks, so it is tried a few times."""
+    days = clocks.clinic().date(), clocks.wall().date()
+    for _ in range(TRIES):
+        with suppress(asyncpg.LockNotAvailableError):
+            await connection.execute("select open_partitions($1, $2)", *days)
+            return
+    await connection.execute("select open_partitions($1, $2)", *days)
 
 
 async def pending_steps(dsn: str) -> list[str]:

@@ -59,7 +59,7 @@ async def _make_role(
     humble = f"{login} nosuperuser nobypassrls nocreatedb nocreaterole"
     await connection.execute(f"""
         do $$ begin create role {role} {humble};
-        exception when duplicate_object or unique_violation then null; end $$
+        exception when duplicate_object or unique_violation then alter role {role} {humble}; end $$
     """)  # unique_violation too: two runners on two databases of one server
     if password is not None:
         quoted = await connection.fetchval("select quote_literal($1::text)", password)

@@ -41,6 +41,10 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         None, description="Address that patients' phones reach, printed into codes"
     )
+    trusted_proxies: str | None = Field(
+        None,
+        description="Addresses or networks, by comma, whose X-Forwarded-For is believed",
+    )
     pool_size: Annotated[int, Field(ge=2, le=200)] = Field(
         10, description="Connections for staff, and as many for patients"
     )

@@ -4,7 +4,7 @@ import pytest
 
 from cliniq.app import House
 from cliniq.domains.access import api as access
-from cliniq.kernel.ids import new_id
+from cliniq.kernel.ids import ClinicId, new_id
 from cliniq.kernel.permissions import GRANTED, Permission, Role
 from cliniq.kernel.problem import Forbidden, NotFound, Unauthenticated
 from cliniq.kernel.scope import Caller, ClinicScope, PlatformScope
@@ -58,7 +58,7 @@ async def test_door_of_a_clinic_that_does_not_exist_is_not_found_even_for_a_supe
 ) -> None:
     root = await sign_up(house)
     nowhere = await found_clinic(house)
-    nowhere.clinic_id = type(nowhere.clinic_id)(new_id().hex)  # type: ignore[operator]
+    nowhere.clinic_id = ClinicId(new_id())
     assert await seat(clinic, root.caller, Permission.QUEUE_READ) == "NOT_FOUND"
     await admin.execute("insert into installation_role values ($1, 'SUPER_ADMIN')", root.person_id)
     assert await seat(clinic, root.caller, Permission.QUEUE_READ) == "in"

@@ -13,6 +13,7 @@ from cliniq.platform.upkeep import upkeep
 from tests.support import NOON, Client, Hands, SomeClinic, Someone, found_clinic
 
 VISITS = "/api/v1/appointments"
+HERE = "the site"
 MINUTE = timedelta(minutes=1)
 
 
@@ -110,7 +111,6 @@ async def test_list_is_of_one_site_one_practitioner_or_one_patient(
         ({"patient_id": patient.patient_id, "day": NOON.date()}, [mine, there]),
         ({"site_id": clinic.site.site_id, "day": tomorrow.starts_at.date()}, [tomorrow]),
         ({"site_id": clinic.site.site_id, "day": "2031-02-28"}, []),
-        ({"patient_id": UUID(int=9)}, []),
     ]
     for names, expected in wanted:
         said = await page(client, clinic, who, **names)
@@ -175,8 +175,9 @@ async def test_patient_lists_their_own_and_nobody_else_s(
         {"patient_id": own.patient_id},
     ):
         assert ids((await page(client, clinic, someone, **by))["items"]) == [visit.appointment_id]
-    said = await page(client, clinic, someone, patient_id=other.patient_id)
-    assert said["items"] == []
+    headers = clinic.acting(someone)
+    answer = await client.get(VISITS, params={"patient_id": str(other.patient_id)}, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (404, "PATIENT_NOT_FOUND")
 
 
 @pytest.mark.parametrize(
@@ -191,22 +192,32 @@ async def test_patient_lists_their_own_and_nobody_else_s(
         {"patient_id": UUID(int=1), "day": "2026-02-30"},
         {"patient_id": UUID(int=1), "day": "2200-01-01"},
         {"patient_id": UUID(int=1), "status": "late"},
-        {"patient_id": UUID(int=1), "cursor": ""},
+        {"site_id": HERE, "cursor": ""},
+        {"site_id": HERE, "cursor": "A"},
         {"patient_id": UUID(int=1), "cursor": "A" * 201},
     ],
 )
 async def test_list_of_what_is_not_a_list_is_refused(
     client: Client, clinic: SomeClinic, wanted: dict[str, object]
 ) -> None:
+    if wanted.get("site_id") == HERE:
+        wanted = wanted | {"site_id": clinic.site.site_id}
     assert await refused(client, clinic, **wanted) == (422, "REQUEST_INVALID")
 
 
-async def test_list_of_a_site_of_another_clinic_is_refused(
+async def test_list_of_whom_the_clinic_does_not_know_is_refused(
     client: Client, clinic: SomeClinic, house: House
 ) -> None:
     other = await found_clinic(house)
-    wanted = {"site_id": other.site.site_id}
-    assert await refused(client, clinic, **wanted) == (404, "SITE_NOT_FOUND")
+    patient = await other.patient()
+    unknown: list[tuple[dict[str, object], str]] = [
+        ({"site_id": other.site.site_id}, "SITE_NOT_FOUND"),
+        ({"practitioner_id": other.practitioner_id}, "PRACTITIONER_NOT_FOUND"),
+        ({"patient_id": patient.patient_id}, "PATIENT_NOT_FOUND"),
+        ({"patient_id": UUID(int=9)}, "PATIENT_NOT_FOUND"),
+    ]
+    for wanted, code in unknown:
+        assert await refused(client, clinic, **wanted) == (404, code)
 
 
 async def test_cursor_that_is_not_ours_is_refused(

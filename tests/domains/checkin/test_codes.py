@@ -375,6 +375,7 @@ async def test_person_who_tries_wrong_codes_is_asked_to_wait(
     wrong = clinic.code()[:-2] + "AA"
     for _ in range(20):
         assert await show(watch.client, someone, code=wrong) == (404, "QR_INVALID")
+    await show(watch.client, someone, code=wrong)  # a window that slides may forget one
     answer = await watch.client.post(SCAN_QR, json={"code": wrong}, headers=someone.headers)
     assert (answer.status_code, answer.json()["code"]) == (429, "RATE_LIMIT_EXCEEDED")
     assert int(answer.headers["retry-after"]) == answer.json()["retry_after_seconds"] >= 1
@@ -425,6 +426,18 @@ async def test_printed_code_is_not_enough_where_the_point_asks_for_more(
     body = {"code": printed, "secret_hash": hash_secret(PAGE_SECRET)}
     touch = await client.post(SCANS, json=body)
     assert (touch.json()["code"], touch.json()["step"]) == ("VERIFICATION_REQUIRED", step)
+    assert await show(client, someone, code=rotating(clinic, hands, point)) == (200, "")
+
+
+async def test_photo_of_an_old_poster_is_not_enough_where_the_code_rotates(
+    client: Client, clinic: SomeClinic, hands: Hands
+) -> None:
+    someone, _, _ = await clinic.visit()
+    point = await clinic.add_point(clinic.site, qr_mode=clinics.QrMode.ROTATING)
+    answer = await client.post(
+        SCAN_QR, json={"code": clinic.code(point=point)}, headers=someone.headers
+    )
+    assert (answer.json()["code"], answer.json()["step"]) == ("VERIFICATION_REQUIRED", "display")
     assert await show(client, someone, code=rotating(clinic, hands, point)) == (200, "")
 
 

@@ -88,6 +88,12 @@ async def test_refresh_by_a_used_token_later_ends_the_sign_in(
         "select end_reason from session where session_id = $1", someone.session_id
     )
     assert reason == "refresh_reused"
+    event = await admin.fetchrow(
+        "select actor_id, code from security_event where request_id = $1",
+        stolen.headers["x-request-id"],
+    )
+    assert event is not None
+    assert tuple(event) == (someone.person_id, "REFRESH_REUSED")
 
 
 async def test_refresh_by_an_older_token_ends_the_sign_in_at_once(

@@ -133,9 +133,9 @@ async def test_storm_on_one_account_is_bounded(elsewhere: Client, house: House) 
     answers = await asyncio.gather(
         *(login(elsewhere, someone.email, f"{WRONG}{number}") for number in range(25))
     )
-    assert [answer.status_code for answer in answers].count(401) == 10
     refused = [answer for answer in answers if answer.status_code == 429]
-    assert len(refused) == 15
+    assert 14 <= len(refused) <= 15  # a window that slides may forget one while it counts
+    assert {answer.status_code for answer in answers} == {401, 429}
     for answer in refused:
         assert answer.json()["code"] == "RATE_LIMIT_EXCEEDED"
         assert int(answer.headers["retry-after"]) == answer.json()["retry_after_seconds"] >= 1
@@ -143,10 +143,31 @@ async def test_storm_on_one_account_is_bounded(elsewhere: Client, house: House) 
     assert (await login(elsewhere, neighbour.email)).status_code == 200
 
 
+async def test_stranger_who_guesses_locks_out_themselves_and_not_the_person(
+    elsewhere: Client, client: Client, house: House
+) -> None:
+    someone = await sign_up(house)
+    for _ in range(12):
+        last = await login(elsewhere, someone.email, WRONG)
+    assert last.status_code == 429
+    assert (await login(client, someone.email)).status_code == 200
+
+
+async def test_person_who_gets_it_right_in_the_end_has_all_tries_again(
+    elsewhere: Client, house: House
+) -> None:
+    someone = await sign_up(house)
+    for _ in range(3):
+        for _ in range(9):
+            assert (await login(elsewhere, someone.email, WRONG)).status_code == 401
+        assert (await login(elsewhere, someone.email)).status_code == 200
+
+
 async def test_storm_on_an_unknown_account_looks_the_same(elsewhere: Client) -> None:
     email = f"{new_id().hex}@example.org"
-    answers = [await login(elsewhere, email, WRONG) for _ in range(11)]
-    assert [answer.status_code for answer in answers] == [401] * 10 + [429]
+    statuses = [(await login(elsewhere, email, WRONG)).status_code for _ in range(12)]
+    assert statuses[:10] == [401] * 10
+    assert statuses[-1] == 429
 
 
 async def test_storm_from_one_address_is_bounded(
@@ -157,10 +178,11 @@ async def test_storm_from_one_address_is_bounded(
 
     monkeypatch.setattr(type(house.passwords), "verify", instantly)
     answers = await asyncio.gather(
-        *(login(elsewhere, f"{number}.{new_id().hex}@example.org") for number in range(110))
+        *(login(elsewhere, f"{number}.{new_id().hex}@example.org") for number in range(320))
     )
     statuses = [answer.status_code for answer in answers]
-    assert (statuses.count(401), statuses.count(429)) == (100, 10)
+    assert 300 <= statuses.count(401) <= 302  # a window that slides forgets while one counts
+    assert statuses.count(401) + statuses.count(429) == 320
 
 
 async def test_storm_beyond_what_can_wait_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from cliniq.domains.queue import api as queue
 from cliniq.domains.queue import service
 from cliniq.domains.queue.models import Board, CalledTicket
 from cliniq.kernel.ids import new_id
-from cliniq.platform.live import LiveEvent, Snapshot
+from cliniq.platform.live import LiveEvent, Snapshot, on_the_wire
 from tests.support import NOON, Admin, SomeClinic, SomePatient
 
 MINUTE = timedelta(minutes=1)
@@ -81,7 +81,7 @@ class Watcher:
     def take(self, events: list[LiveEvent]) -> None:
         """Take events in whatever order they were told."""
         for event in events:
-            assert event.topic == f"queue:{self.board.queue_id}"
+            assert on_the_wire(event.topic) == f"queue:{self.board.queue_id}"
             assert event.version not in self.early
             self.early[event.version] = event
         while following := self.early.pop(self.version + 1, None):

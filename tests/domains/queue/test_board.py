@@ -193,7 +193,8 @@ async def test_board_shows_tickets_and_nobody_s_name(
     queue_id = await day.open()
     await day.join()
     await day.call()
-    assert {event.topic for event in events} == {f"queue:{queue_id}"}
+    topic = f"{day.clinic.clinic_id}/queue:{queue_id}"
+    assert {event.topic for event in events} == {topic}
     people = await admin.fetch(
         "select patient_id::text, given_name from patient where clinic_id = $1",
         day.clinic.clinic_id,

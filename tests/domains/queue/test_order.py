@@ -237,12 +237,13 @@ async def test_staff_see_the_queues_of_a_day(client: Client, clinic: SomeClinic)
     assert (head["on_day"], head["version"]) == (NOON.date().isoformat(), 3)
     for wanted, found in (
         ({"site_id": str(clinic.site.site_id)}, 1),
-        ({"site_id": str(new_id())}, 0),
         ({"on_day": NOON.date().isoformat()}, 1),
         ({"on_day": "2031-01-01"}, 0),
     ):
         listed = await client.get("/api/v1/queues", params=wanted, headers=headers)
         assert len(listed.json()) == found
+    nowhere = await client.get("/api/v1/queues", params={"site_id": str(new_id())}, headers=headers)
+    assert nowhere.json()["code"] == "SITE_NOT_FOUND"
     seen = (await client.get(f"/api/v1/queues/{head['queue_id']}", headers=headers)).json()
     assert seen["version"] == 3
     assert [(each["ticket"], each["status"]) for each in seen["entries"]] == [

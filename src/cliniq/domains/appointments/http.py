@@ -68,7 +68,12 @@ async def create_appointment(
     return await service.book(unit, wish)
 
 
-@router.get("/appointments", responses=problems(Forbidden, clinics.SiteNotFound))
+@router.get(
+    "/appointments",
+    responses=problems(
+        Forbidden, clinics.SiteNotFound, access.PractitionerNotFound, patients.PatientNotFound
+    ),
+)
 async def list_appointments(
     unit: MayRead,
     request: Request,

@@ -77,11 +77,13 @@ class Change(Record, frozen=True):
 
 
 class HistoryEntry(Record, frozen=True):
-    """One step of a visit's history. `version` is the one that the step made."""
+    """One step of a visit's history. `version` is the one that the step made.
+
+    Who took it is in the audit: a person's id is the same in all clinics, and not told.
+    """
 
     version: int
     changed_at: datetime
-    actor_id: UUID
     from_status: AppointmentStatus | None
     to_status: AppointmentStatus
     starts_at: datetime

@@ -90,7 +90,7 @@ async def reschedule(
     ensure_movable(before.status)
     if seen_version not in {None, before.version}:
         raise StaleVersion
-    scheduling.ensure_within_horizon(starts_at, unit.now)  # beyond it there is no partition
+    scheduling.ensure_bookable(unit, starts_at)  # beyond it there is no partition
     ends_at = ends_at or starts_at + (before.ends_at - before.starts_at)
     moved = await _change(unit, before, before.status, reason, (starts_at, ends_at))
     await scheduling.rebook(unit, _booking(moved), _resources(moved))
@@ -161,11 +161,15 @@ async def list_day(
 
     A day is the site's own; a practitioner's or patient's is cut in UTC, or all without one.
     Raises: REQUEST_INVALID 422 without exactly one of the three, or for a strange cursor;
-    SITE_NOT_FOUND 404.
+    SITE_NOT_FOUND 404, PRACTITIONER_NOT_FOUND 404, PATIENT_NOT_FOUND 404.
     """
     named = [wanted.site_id, wanted.practitioner_id, wanted.patient_id]
     if sum(each is not None for each in named) != 1:
         raise RequestInvalid(errors=["query: one of site_id, practitioner_id, patient_id"])
+    if wanted.practitioner_id is not None:
+        await access.get_practitioner(unit, wanted.practitioner_id)
+    if wanted.patient_id is not None:
+        await patients.get_patient(unit, wanted.patient_id)
     from_at, to_at = await _bounds(unit, wanted)
     after = read_cursor(keyring, unit.scope, "appointments", cursor, Mark)
     mark = after or Mark(from_at, NOWHERE)

@@ -129,7 +129,7 @@ async def next_start(unit: ReadUnit, after: datetime, before: datetime) -> datet
 
 
 @sql("""
-    select version, changed_at, actor_id, from_status, to_status, starts_at, reason
+    select version, changed_at, from_status, to_status, starts_at, reason
     from appointment_history where appointment_id = $1 order by version
 """)
 async def list_history(unit: ReadUnit, appointment_id: UUID) -> list[HistoryEntry]:

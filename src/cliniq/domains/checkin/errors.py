@@ -31,6 +31,7 @@ class VerificationRequired(Forbidden):
 
     code = "VERIFICATION_REQUIRED"
     title = "This location asks for one more step"
+    is_denial = False
 
     def __init__(self, step: str) -> None:
         super().__init__(step=step)
@@ -41,6 +42,7 @@ class NoAppointmentFound(NotFound):
 
     code = "NO_APPOINTMENT_FOUND"
     title = "There is no appointment for you here today"
+    is_denial = False
 
     def __init__(self, next_at: datetime | None) -> None:
         super().__init__(next_at=next_at.isoformat() if next_at else None)

@@ -45,7 +45,11 @@ async def create_session(door: Nobody, request: Request, body: SignInIn) -> Sign
 @router.post("/refresh", responses=problems(errors.RefreshRefused))
 async def replace_session_tokens(door: Nobody, request: Request, body: RefreshIn) -> SignedInOut:
     """Exchange the newest refresh token for its successor."""
-    return _present(await service.refresh(_desk(request), body.refresh_token))
+    return _present(
+        await service.refresh(
+            _desk(request), body.refresh_token, request_id=exchange_of(request).request_id
+        )
+    )
 
 
 @router.post("/logout", status_code=204)

@@ -25,8 +25,9 @@ from cliniq.platform.passwords import Passwords
 from cliniq.platform.signing import Keyring
 from cliniq.platform.tokens import LIFE, AccessTokens
 
-SIGN_INS_PER_ACCOUNT = "10/minute"
-SIGN_INS_PER_ADDRESS = "100/minute"
+TRIES_OF_ONE = "10/minute"  # of one account from one address: strangers lock out themselves
+SIGN_INS_PER_ACCOUNT = "100/minute"
+SIGN_INS_PER_ADDRESS = "300/minute"  # a waiting room may share one
 REFRESH = "refresh-token"
 
 # Port: the rooms above know memberships; the composition root fills it.
@@ -56,6 +57,7 @@ async def sign_in(
     """
     await desk.limits.hit(SIGN_INS_PER_ADDRESS, "sign-in-address", address)
     await desk.limits.hit(SIGN_INS_PER_ACCOUNT, "sign-in-account", email)
+    await desk.limits.hit(TRIES_OF_ONE, "sign-in-try", email, address)
     async with open_read_unit(desk.database, PlatformScope("sign in")) as reading:
         account = await store.find_account(reading, email)
     known = account.password_hash if account else None
@@ -69,6 +71,7 @@ async def sign_in(
             request_id=request_id,
         )
         raise SignInFailed
+    await desk.limits.forgive(TRIES_OF_ONE, "sign-in-try", email, address)
     return await start_session(desk, account)
 
 
@@ -84,7 +87,7 @@ async def start_session(desk: SignInDesk, account: Account) -> SignedIn:
     return _signed_in(desk, person, RefreshClaim(account.person_id, session_id, 0), hints)
 
 
-async def refresh(desk: SignInDesk, refresh_token: str) -> SignedIn:
+async def refresh(desk: SignInDesk, refresh_token: str, *, request_id: str) -> SignedIn:
     """Exchange the newest refresh token for its successor and a fresh access token.
 
     The token before it is answered once more for ten seconds, with the same successor; an older
@@ -110,6 +113,13 @@ async def refresh(desk: SignInDesk, refresh_token: str) -> SignedIn:
         person = await store.find_person(unit, claim.person_id)
     if rotation is Rotation.REVOKE:
         desk.hub.end_session(claim.session_id)
+        await remember_security_event(
+            desk.database,
+            "refresh",
+            "REFRESH_REUSED",
+            actor_id=claim.person_id,
+            request_id=request_id,
+        )
     if person is None or rotation in {Rotation.REVOKE, Rotation.REFUSE}:
         raise RefreshRefused
     newest = session.generation + (rotation is Rotation.ADVANCE)

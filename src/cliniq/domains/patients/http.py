@@ -48,7 +48,7 @@ async def get_patient(
     responses=problems(Forbidden, errors.PatientNotFound),
 )
 async def create_dependant(
-    unit: Annotated[Unit, may(Permission.PATIENTS_UPDATE)], patient_id: UUID, body: DependantIn
+    unit: Annotated[Unit, may(Permission.PATIENTS_CREATE)], patient_id: UUID, body: DependantIn
 ) -> PatientOut:
     """Register somebody whom a patient acts for."""
     guardian = await service.get_patient(unit, patient_id)

@@ -4,6 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 from cliniq.domains.appointments import api as appointments
+from cliniq.domains.clinics import api as clinics
 from cliniq.domains.queue import errors, service
 from cliniq.domains.queue.models import CalledEntry, Entry, MyPlace, Place, QueueHead, QueueSnapshot
 from cliniq.domains.queue.schemas import CallIn
@@ -33,7 +34,7 @@ STEP = problems(Forbidden, errors.EntryNotFound, InvalidTransition, appointments
 queue_topic = Topic("queue", Guard(ReadUnit, Permission.QUEUE_READ, own="one"), service.watch_board)
 
 
-@router.get("/queues", responses=problems(Forbidden, NotFound))
+@router.get("/queues", responses=problems(Forbidden, NotFound, clinics.SiteNotFound))
 async def list_queues(
     unit: MayRead, site_id: UUID | None = None, on_day: Day | None = None
 ) -> list[QueueHead]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import date, timedelta
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from cliniq.domains.access import api as access
 from cliniq.domains.appointments import api as appointments
@@ -23,8 +24,9 @@ from cliniq.domains.queue.models import (
     QueueSnapshot,
     Ticket,
 )
-from cliniq.domains.queue.rules import draw_board, ensure_may_follow
+from cliniq.domains.queue.rules import FOLLOWS, draw_board, ensure_may_follow
 from cliniq.kernel.ids import new_id
+from cliniq.kernel.problem import InvalidTransition
 from cliniq.kernel.scope import ClinicScope
 from cliniq.platform.db import ReadUnit, Unit
 from cliniq.platform.events import tell
@@ -151,7 +153,10 @@ async def _step(
 ) -> Entry:
     before = await store.lock_entry(unit, entry_id)
     if before is None:
-        raise EntryNotFound
+        status = await store.find_status(unit, entry_id)
+        if status is None:
+            raise EntryNotFound
+        raise InvalidTransition(status, to, FOLLOWS[status])
     ensure_may_follow(before.status, to)
     visit = await appointments.get_appointment(unit, before.appointment_id)
     await appointments.transition(unit, visit, visit_to)
@@ -159,10 +164,19 @@ async def _step(
 
 
 async def list_queues(unit: ReadUnit, site_id: UUID | None, on_day: date | None) -> list[QueueHead]:
-    """List a day's queues; without a day, today's in whichever zone a site is."""
-    today = unit.now.date()
-    days = [on_day] if on_day else [today - DAY, today, today + DAY]
-    return await store.list_heads(unit, days, site_id)
+    """List a day's queues; without a day, of today as each site's zone has it.
+
+    Raises: SITE_NOT_FOUND 404.
+    """
+    if site_id is not None:
+        sites = [await clinics.get_site(unit, site_id)]
+    else:
+        sites = await clinics.list_sites(unit)
+    todays = {
+        site.site_id: on_day or unit.now.astimezone(ZoneInfo(site.zone)).date() for site in sites
+    }
+    heads = await store.list_heads(unit, list(set(todays.values())), site_id)
+    return [head for head in heads if todays[head.site_id] == head.on_day]
 
 
 async def take_snapshot(unit: ReadUnit, queue_id: UUID) -> QueueSnapshot:

@@ -116,10 +116,18 @@ async def call_first(unit: Unit, queue_id: UUID, at: datetime, room: str | None)
 @sql("""
     select entry_id, queue_id, ticket, appointment_id, patient_id, status, priority, due_at,
         entered_at, called_at, room
-    from queue_entry where entry_id = $1 for update
+    from queue_entry where entry_id = $1 and status <> 'waiting' for update
 """)
 async def lock_entry(unit: Unit, entry_id: UUID) -> Entry | None:
-    """Find a place and hold it."""
+    """Find the place of somebody who was called, and hold it.
+
+    One who waits is not held: a call that skips locked rows would pass them over.
+    """
+
+
+@sql("select status from queue_entry where entry_id = $1")
+async def find_status(unit: ReadUnit, entry_id: UUID) -> EntryStatus | None:
+    """Say where somebody with a ticket is."""
 
 
 @sql("""
@@ -183,6 +191,6 @@ async def list_board(unit: ReadUnit, queue_id: UUID) -> list[BoardRow]:
     """List the tickets of a queue. Numbers only: patients see this too."""
 
 
-@sql("select exists (select from queue_entry where queue_id = $1)")
+@sql("select exists (select from queue_entry where queue_id = $1 and status <> 'completed')")
 async def sees_anyone_in(unit: ReadUnit, queue_id: UUID) -> bool:
-    """Tell whether the seat sees a place in a queue: to a patient, only their own."""
+    """Tell whether the seat sees an open place in a queue: to a patient, only their own."""

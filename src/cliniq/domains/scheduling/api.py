@@ -2,8 +2,7 @@
 
 from cliniq.domains.scheduling.errors import OutsideHorizon, SlotTaken
 from cliniq.domains.scheduling.models import Booking, Resource, ResourceKind
-from cliniq.domains.scheduling.rules import ensure_within_horizon
-from cliniq.domains.scheduling.service import book, hold, rebook, release
+from cliniq.domains.scheduling.service import book, ensure_bookable, hold, rebook, release
 
 __all__ = [
     "Booking",
@@ -12,7 +11,7 @@ __all__ = [
     "ResourceKind",
     "SlotTaken",
     "book",
-    "ensure_within_horizon",
+    "ensure_bookable",
     "hold",
     "rebook",
     "release",

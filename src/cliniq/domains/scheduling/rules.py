@@ -8,11 +8,11 @@ BACK = timedelta(days=1)
 AHEAD = timedelta(days=366)
 
 
-def ensure_within_horizon(starts_at: datetime, now: datetime) -> None:
-    """Refuse a start that is long gone, or further ahead than partitions reach.
+def ensure_within_horizon(starts_at: datetime, now: datetime, back: timedelta = BACK) -> None:
+    """Refuse a start that is gone for longer than `back`, or further ahead than partitions reach.
 
-    Bounds: from a day ago to 366 days ahead, both included; partitions reach 13 months.
+    Bounds: to 366 days ahead, both ends included; partitions reach 13 months.
     Raises: OUTSIDE_HORIZON 409.
     """
-    if not now - BACK <= starts_at <= now + AHEAD:
-        raise OutsideHorizon(now - BACK, now + AHEAD)
+    if not now - back <= starts_at <= now + AHEAD:
+        raise OutsideHorizon(now - back, now + AHEAD)

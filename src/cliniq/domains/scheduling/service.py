@@ -1,13 +1,24 @@
 """Use cases of the scheduling room. No HTTP and no SQL here."""
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from cliniq.domains.scheduling import store
 from cliniq.domains.scheduling.errors import SlotTaken
 from cliniq.domains.scheduling.models import Booking, Resource
-from cliniq.domains.scheduling.rules import ensure_within_horizon
-from cliniq.platform.db import Unit
+from cliniq.domains.scheduling.rules import BACK, ensure_within_horizon
+from cliniq.kernel.scope import PatientScope
+from cliniq.platform.db import ReadUnit, Unit
+
+
+def ensure_bookable(unit: ReadUnit, starts_at: datetime) -> None:
+    """Refuse a start outside the horizon; staff may book what has just begun, a patient may not.
+
+    Raises: OUTSIDE_HORIZON 409.
+    """
+    back = timedelta() if isinstance(unit.scope, PatientScope) else BACK
+    ensure_within_horizon(starts_at, unit.now, back)
 
 
 async def book(unit: Unit, booking: Booking, resources: Sequence[Resource]) -> None:
@@ -15,7 +26,7 @@ async def book(unit: Unit, booking: Booking, resources: Sequence[Resource]) -> N
 
     Raises: OUTSIDE_HORIZON 409; SLOT_TAKEN 409 where any of them is busy, which must end the unit.
     """
-    ensure_within_horizon(booking.starts_at, unit.now)
+    ensure_bookable(unit, booking.starts_at)
     await _number(unit, resources)
     await store.add_booking(unit, booking.booking_id, booking.patient_id, booking.starts_at)
     await _claim(unit, booking, resources)
@@ -36,7 +47,7 @@ async def rebook(unit: Unit, booking: Booking, resources: Sequence[Resource]) ->
     Locks: the resources' calendars against other moves, or two that swap would wait for each other.
     Raises: OUTSIDE_HORIZON 409; SLOT_TAKEN 409, which must end the unit: the old time is kept then.
     """
-    ensure_within_horizon(booking.starts_at, unit.now)
+    ensure_bookable(unit, booking.starts_at)
     await _number(unit, resources)
     await store.hold_resources(unit, [each.resource_id for each in resources])
     await store.drop_claims(unit, booking.booking_id)

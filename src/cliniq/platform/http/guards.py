@@ -15,13 +15,15 @@ from cliniq.kernel.permissions import Permission
 from cliniq.kernel.problem import Forbidden, NotFound, Problem, RequestInvalid, Unauthenticated
 from cliniq.kernel.scope import Caller, ClinicScope, PatientScope, Scope, SelfScope
 from cliniq.platform.db import Database, Opening, ReadUnit, Unit
-from cliniq.platform.denials import WORTH_REMEMBERING, Knock, remember_denial
+from cliniq.platform.denials import Knock, remember_denial
 from cliniq.platform.http.exchange import exchange_of
 from cliniq.platform.limits import Limits
 from cliniq.platform.live import Hub
 from cliniq.platform.signing import Keyring
 
 UnitT = TypeVar("UnitT", bound=ReadUnit)
+
+DENIALS = "600/minute"  # of one person: nobody errs so often, and the audit is not for filling
 
 
 class Directory(Protocol):
@@ -97,8 +99,13 @@ class Door(Generic[UnitT]):
         await self._opening.__aexit__(kind, error, trace)
 
     async def remember(self, problem: Problem) -> None:
-        """Write a refusal to the audit, now that its transaction is gone."""
-        if problem.status in WORTH_REMEMBERING:
+        """Write a refusal to the audit, now that its transaction is gone.
+
+        Raises: RATE_LIMIT_EXCEEDED 429 for somebody who is refused all the time; what they were
+        refused before is remembered.
+        """
+        if problem.is_denial:
+            await self._entrance.limits.hit(DENIALS, "denial", str(self._knock.actor_id))
             await remember_denial(self._entrance.database, self._knock, problem)
 
 

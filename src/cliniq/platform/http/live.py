@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from secrets import token_urlsafe
+from time import monotonic
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
@@ -42,14 +42,15 @@ from cliniq.platform.http.guards import (
 )
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import GuardedRoute
-from cliniq.platform.live import Connection, Snapshot, refusal
+from cliniq.platform.live import Connection, Snapshot, refusal, topic_in
 
 log = structlog.get_logger(__name__)
 
 PASS_LIFE = timedelta(seconds=30)
 PASSES = "60/minute"
 MOST_TOPICS = 32  # a family's queues and then some
-MOST_FRAMES = "120/minute"
+FRAMES_A_MINUTE = 120
+PATIENCE_SECONDS = 10
 POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013
 
 router = APIRouter(tags=["live"], route_class=GuardedRoute)
@@ -100,8 +101,8 @@ def _same_origin(connection: HTTPConnection) -> bool:
     origin = connection.headers.get("origin")
     if origin is None:
         return True
-    ours = {connection.headers.get("host"), urlsplit(connection.app.state.address).netloc}
-    return urlsplit(origin).netloc in ours
+    host = connection.headers.get("host", "")
+    return origin in {f"http://{host}", f"https://{host}", connection.app.state.address}
 
 
 def _hash(live_pass: str) -> bytes:
@@ -140,8 +141,12 @@ async def watch(socket: WebSocket, caller: Annotated[Caller, Depends(LivePass())
     """Serve one socket until either side has had enough."""
     await socket.accept()
     entrance = entrance_of(socket)
-    connection = Connection(caller.session_id)
-    entrance.hub.join(connection)
+    connection = Connection(caller.session_id, caller.person_id)
+    try:
+        entrance.hub.join(connection)
+    except RateLimitExceeded:
+        await socket.close(TRY_AGAIN_LATER)
+        return
     writer = asyncio.create_task(_write(socket, connection))
     reader = asyncio.create_task(_read(socket, caller, connection))
     try:
@@ -150,18 +155,35 @@ async def watch(socket: WebSocket, caller: Annotated[Caller, Depends(LivePass())
         entrance.hub.leave(connection)
         for task in (writer, reader):
             task.cancel()
-            with suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
+            with suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError, TimeoutError):
                 await task
 
 
 async def _write(socket: WebSocket, connection: Connection) -> None:
+    """Send what waits; a socket that takes nothing for `PATIENCE_SECONDS` is given up."""
     while (frame := await connection.frames.get()) is not None:
-        await socket.send_text(frame.decode())
-    await socket.close(TRY_AGAIN_LATER)
+        await asyncio.wait_for(socket.send_text(frame.decode()), PATIENCE_SECONDS)
+    await asyncio.wait_for(socket.close(TRY_AGAIN_LATER), PATIENCE_SECONDS)
+
+
+class _Allowance:
+    """What one socket may still say: it fills up with time, and each frame takes one."""
+
+    def __init__(self) -> None:
+        self._left = float(FRAMES_A_MINUTE)
+        self._at = monotonic()
+
+    def spend(self) -> None:
+        """Take one. Raises: RATE_LIMIT_EXCEEDED 429."""
+        now = monotonic()
+        filled = self._left + (now - self._at) * FRAMES_A_MINUTE / 60
+        self._left, self._at = min(float(FRAMES_A_MINUTE), filled) - 1, now
+        if self._left < 0:
+            raise RateLimitExceeded(1)
 
 
 async def _read(socket: WebSocket, caller: Caller, connection: Connection) -> None:
-    entrance = entrance_of(socket)
+    allowance = _Allowance()
     while True:
         try:
             text = await socket.receive_text()
@@ -170,7 +192,7 @@ async def _read(socket: WebSocket, caller: Caller, connection: Connection) -> No
             return
         topic = ""
         try:
-            await entrance.limits.hit(MOST_FRAMES, "live-frame", str(id(connection)))
+            allowance.spend()
             frame = msgspec.json.decode(text, type=_Frame)
             topic = frame.topic
             await _obey(socket, caller, connection, frame)
@@ -179,24 +201,27 @@ async def _read(socket: WebSocket, caller: Caller, connection: Connection) -> No
         except Problem as problem:
             connection.send(refusal(topic, problem))
             if isinstance(problem, Unauthenticated | RateLimitExceeded):
-                connection.close()
+                connection.finish()
+                await asyncio.sleep(PATIENCE_SECONDS)  # while the refusal is sent
                 return
 
 
 async def _obey(socket: WebSocket, caller: Caller, connection: Connection, frame: _Frame) -> None:
     entrance = entrance_of(socket)
+    if frame.clinic_id is None:
+        raise RequestInvalid
+    name, _, of = frame.topic.partition(":")
+    of_id, clinic_id = UUID(of), ClinicId(frame.clinic_id)
+    canonical = topic_in(clinic_id, f"{name}:{of_id}")
     if frame.op == "unsubscribe":
-        entrance.hub.unsubscribe(connection, frame.topic)
+        entrance.hub.unsubscribe(connection, canonical)
         return
-    if len(connection.subscriptions) >= MOST_TOPICS:
+    if canonical not in connection.subscriptions and len(connection.subscriptions) >= MOST_TOPICS:
         raise RateLimitExceeded(60)
     topics: Mapping[str, Topic] = socket.app.state.topics
-    name, _, of = frame.topic.partition(":")
     topic = topics.get(name)
-    if topic is None or frame.clinic_id is None:
+    if topic is None:
         raise NotFound
-    of_id, clinic_id = UUID(of), ClinicId(frame.clinic_id)
-    canonical = f"{name}:{of_id}"
     request_id = exchange_of(socket).request_id
 
     async def load() -> Snapshot:

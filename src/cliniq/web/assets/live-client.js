@@ -191,7 +191,7 @@ export class LiveClient {
     topic.awaiting = true;
     topic.refused = false;
     // A second subscription alone could be taken for a repeated one and be answered with nothing.
-    if (topic.state) this.#send({ op: "unsubscribe", topic: name });
+    if (topic.state) this.#send({ op: "unsubscribe", topic: name, clinic_id: topic.clinicId });
     this.#send({ op: "subscribe", topic: name, clinic_id: topic.clinicId });
   }
 
@@ -204,7 +204,7 @@ export class LiveClient {
     if (this.#topics.get(name) !== topic) return;
     clearTimeout(topic.timer);
     this.#topics.delete(name);
-    if (this.#isOpen()) this.#send({ op: "unsubscribe", topic: name });
+    if (this.#isOpen()) this.#send({ op: "unsubscribe", topic: name, clinic_id: topic.clinicId });
     this.#judge();
   }
 
