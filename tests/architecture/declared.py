@@ -114,7 +114,6 @@ person   slot_span()          execute
 person   take_own_seat()      execute
 platform current_clinic()     execute
 platform open_partitions()    execute
-platform prove_session()      execute
 platform record_denial()      execute
 """
 # What runs as the owner, above the walls: the seats, numbers without people, upkeep.

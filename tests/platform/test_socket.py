@@ -429,7 +429,8 @@ async def test_watcher_of_too_many_topics_is_refused_more(
     queue_topic = app.state.topics["queue"]
     from dataclasses import replace
 
-    monkeypatch.setattr(app.state, "topics", {"queue": replace(queue_topic, load=found)})
+    topics_now = {"queue": replace(queue_topic, load=found)}
+    monkeypatch.setitem(app.state._state, "topics", topics_now)  # noqa: SLF001 - it can be undone
     async with inside(app, client, clinic.doctor) as socket:
         topics = [f"queue:{new_id()}" for _ in range(MOST_TOPICS + 1)]
         for topic in topics[:-1]:

@@ -15,7 +15,7 @@ from cliniq.kernel.ids import ClinicId, new_id
 from cliniq.kernel.problem import Conflict, NotFound
 from cliniq.platform import events_store
 from cliniq.platform.db import CommitRefused, Unit
-from cliniq.platform.live import Connection, Snapshot
+from cliniq.platform.live import Connection, Snapshot, topic_in
 from cliniq.platform.source import Urls
 from tests.conftest import house_of
 from tests.platform.wire import MARK, refusal
@@ -68,7 +68,8 @@ async def test_commit_made_to_fail_is_never_answered_with_success_nor_told_to_an
         async def load() -> Snapshot:
             return Snapshot(1, None)
 
-        await hub.subscribe(watcher, f"queue:{receipt['queue_id']}", load)
+        topic = topic_in(alone.clinic_id, f"queue:{receipt['queue_id']}")
+        await hub.subscribe(watcher, topic, load)
         watcher.frames.get_nowait()
         await own_admin.execute("""
             create function refuse() returns trigger language plpgsql as $$

@@ -38,11 +38,15 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(work)
     except (SettingsRefused, EmbeddedDatabaseRefused, MigrationRefused, server.StartRefused) as no:
-        console.print(f"cliniq: {no}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _say(str(no))
         sys.exit(REFUSED)
-    except (OSError, asyncpg.PostgresError) as error:
-        console.print(f"cliniq: the database does not answer: {error}", style="red", markup=False)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        _say(f"the database does not answer: {error}")
         sys.exit(REFUSED)
+
+
+def _say(sentence: str) -> None:
+    console.print(f"cliniq: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 @cli.command()

@@ -1,8 +1,8 @@
 """One request or job is one transaction in one scope. Only this module begins and commits."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType, TracebackType
@@ -37,7 +37,7 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 log = structlog.get_logger(__name__)
 
-PATIENCE_SECONDS = 5  # for a free connection; then the caller is told to come back
+PATIENCE_SECONDS = 5  # for a free connection, or for the last answer before the end
 
 # What a seat may answer, by SQLSTATE.
 REFUSALS: Mapping[str, type[Problem]] = MappingProxyType(
@@ -317,14 +317,27 @@ async def open_database(
 
     Bounds: `size` connections for staff, as many for patients, a third of it for the platform.
     """
-    async with AsyncExitStack() as stack:
-        clinic, person, platform = [
-            await stack.enter_async_context(
-                asyncpg.create_pool(dsn, min_size=1, max_size=each, reset=_leave_as_is)
-            )
-            for each in (size, size, max(2, size // 3))
-        ]
+    pools: list[Pool] = []
+    try:
+        for each in (size, size, max(2, size // 3)):
+            pool = await asyncpg.create_pool(dsn, min_size=1, max_size=each, reset=_leave_as_is)
+            pools.append(pool)
+        clinic, person, platform = pools
         yield Database(clinic, person, platform, clocks, publish)
+    finally:
+        await _close(pools)
+
+
+async def _close(pools: Sequence[Pool]) -> None:
+    """Close pools: wait for whoever is still served, but not for a server that says nothing."""
+    closing = [asyncio.ensure_future(pool.close()) for pool in pools]
+    try:
+        if closing:
+            await asyncio.wait(closing, timeout=PATIENCE_SECONDS)
+    finally:
+        for pool in pools:
+            pool.terminate()  # does nothing to one that is closed
+    await asyncio.gather(*closing, return_exceptions=True)
 
 
 async def _leave_as_is(_connection: object) -> None: ...

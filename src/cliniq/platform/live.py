@@ -20,7 +20,8 @@ from cliniq.kernel.record import Record
 log = structlog.get_logger(__name__)
 
 GAP_SECONDS = 0.5
-SOCKETS_OF_ONE = 20  # tabs and devices of one person
+TRY_AGAIN_LATER = 1013  # RFC 6455 and its registry
+MOST_SOCKETS = 20  # tabs and devices of one person
 OUTBOX_FRAMES = 256  # a reader that falls this far behind is cut off
 
 
@@ -59,6 +60,7 @@ class Connection:
         self.person_id = person_id
         self.frames: asyncio.Queue[bytes | None] = asyncio.Queue(OUTBOX_FRAMES)
         self.subscriptions: dict[str, Subscription] = {}
+        self.code = TRY_AGAIN_LATER  # what the socket is closed with
         self._is_closing = False
 
     def send(self, frame: object) -> None:
@@ -82,9 +84,10 @@ class Connection:
                 self.frames.get_nowait()
         self.frames.put_nowait(None)
 
-    def finish(self) -> None:
-        """Have the socket closed once it has taken what still waits."""
+    def finish(self, code: int) -> None:
+        """Have the socket closed, with this code, once it has taken what still waits."""
         self._is_closing = True
+        self.code = code
         try:
             self.frames.put_nowait(None)
         except asyncio.QueueFull:
@@ -198,10 +201,10 @@ class Hub:
     def join(self, connection: Connection) -> None:
         """Let a socket in.
 
-        Raises: RATE_LIMIT_EXCEEDED 429 for one more than `SOCKETS_OF_ONE` of a person.
+        Raises: RATE_LIMIT_EXCEEDED 429 where a person has as many as one may have.
         """
         whose = connection.person_id
-        if whose is not None and self._sockets_of[whose] >= SOCKETS_OF_ONE:
+        if whose is not None and self._sockets_of[whose] >= MOST_SOCKETS:
             raise RateLimitExceeded(60)
         self._connections.add(connection)
         self._sockets_of[whose] += 1

@@ -3,11 +3,20 @@
 import os
 import secrets
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 PREFIX = "CLINIQ_"
 FOR_TESTS = "CLINIQ_TEST_"  # the test suite's own switches, not ours
@@ -17,13 +26,13 @@ class SettingsRefused(Exception):
     """A setting is missing or wrong; the message is one sentence for the operator."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What an operator may decide, from the environment (`CLINIQ_...`).
 
     Without `database_url` the PostgreSQL that comes with the package runs under `data_dir`.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL, as the application's login: owns nothing, no superuser"
@@ -64,6 +73,8 @@ class Settings(BaseSettings):
             ("postgresql://", "postgres://")
         ):
             raise ValueError("must begin with postgresql://")
+        if url is not None and _split(url.get_secret_value()) is None:
+            raise ValueError("must be postgresql://user:password@host:port/database")
         return url
 
     @field_validator("public_url")
@@ -71,7 +82,20 @@ class Settings(BaseSettings):
     def _web_address(cls, url: str | None) -> str | None:
         if url is not None and not url.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
+        parts = _split(url) if url else None
+        if url and (not parts or not parts.hostname or parts.query or parts.fragment or " " in url):
+            raise ValueError("must be an address such as https://clinic.example")
         return url.rstrip("/") if url else None
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: str | None) -> str | None:
+        try:
+            for each in proxies.split(",") if proxies else ():
+                ip_network(each.strip(), strict=False)
+        except ValueError:
+            raise ValueError("must be IP addresses or networks, by comma") from None
+        return proxies
 
     @field_validator("log_level")
     @classmethod
@@ -107,10 +131,22 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     }
     if unknown := sorted(named.keys() - Settings.model_fields.keys()):
         raise SettingsRefused(f"{PREFIX}{unknown[0].upper()} is no setting of Cliniq.")
+    if empty := sorted(name for name, value in named.items() if not value.strip()):
+        raise SettingsRefused(f"{PREFIX}{empty[0].upper()} is empty: give it a value, or unset it.")
     try:
         return Settings.model_validate(named)
     except ValidationError as error:
         raise SettingsRefused(_sentence(error)) from None
+
+
+def _split(url: str) -> SplitResult | None:
+    """Take an address apart; nothing where it is none."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # is read only when asked for
+    except ValueError:
+        return None
+    return parts
 
 
 def _sentence(error: ValidationError) -> str:

@@ -37,11 +37,13 @@ class Statement(Generic[U, P, R]):
         first, *self._names = takes
         self.unit = takes[first]
         self.parameters = [kind for name in self._names for kind in columns(takes[name])]
-        self._spreads = len(self.parameters) > len(self._names)
+        self._spreads = any(is_record(takes[name]) for name in self._names)
         self._read = _reader(self.returns)
 
     async def __call__(self, unit: U, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the statement in the unit's transaction."""
+        if len(args) + len(kwargs) != len(self._names):
+            raise TypeError(f"{self.name} takes {', '.join(self._names)}")
         values: list[Any] = [*args, *(kwargs[name] for name in self._names[len(args) :])]
         if self._spreads:
             values = [each for value in values for each in _spread(value)]

@@ -71,6 +71,22 @@ async def test_callers_at_once_call_everyone_once_and_without_a_gap(
     assert await deadlocks(admin) == before
 
 
+async def test_callers_of_a_line_that_is_long_enough_all_get_somebody_and_the_first_of_it(
+    urls: Urls, admin: Admin
+) -> None:
+    """Nobody hears that the queue is empty because a rival's call is still under way."""
+    async with house_of(urls, size=16) as house:
+        clinic = await found_clinic(house)
+        due = [NOON + each * MINUTE for each in range(3 * CALLERS)]
+        joining = await arrivals(clinic, admin, due)
+        async with clinic.unit() as unit:
+            (queue_id,) = {each.queue_id for each in (await queue.join(unit, joining)).values()}
+        for done in (0, CALLERS):
+            calls = (call(clinic, queue_id, stumbles=False) for _ in range(CALLERS))
+            tickets = await asyncio.gather(*calls)
+            assert sorted(tickets) == list(range(done + 1, done + CALLERS + 1))
+
+
 async def test_caller_who_stumbles_loses_nobody(urls: Urls, admin: Admin) -> None:
     count = 60
     async with house_of(urls, size=16) as house:

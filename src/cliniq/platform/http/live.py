@@ -8,6 +8,7 @@ from datetime import timedelta
 from hashlib import sha256
 from secrets import token_urlsafe
 from time import monotonic
+from types import MappingProxyType
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -28,9 +29,9 @@ from cliniq.kernel.problem import (
     Unauthenticated,
 )
 from cliniq.kernel.record import Record
-from cliniq.kernel.scope import Caller, PlatformScope
+from cliniq.kernel.scope import Caller, PlatformScope, SelfScope
 from cliniq.platform import live_store
-from cliniq.platform.db import ReadUnit, open_unit
+from cliniq.platform.db import ReadUnit, open_read_unit, open_unit
 from cliniq.platform.http.exchange import exchange_of
 from cliniq.platform.http.guards import (
     Entrance,
@@ -42,7 +43,7 @@ from cliniq.platform.http.guards import (
 )
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import GuardedRoute
-from cliniq.platform.live import Connection, Snapshot, refusal, topic_in
+from cliniq.platform.live import TRY_AGAIN_LATER, Connection, Snapshot, refusal, topic_in
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,7 @@ PASSES = "60/minute"
 MOST_TOPICS = 32  # a family's queues and then some
 FRAMES_A_MINUTE = 120
 PATIENCE_SECONDS = 10
-POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013
+POLICY_VIOLATION, INTERNAL_ERROR = 1008, 1011
 
 router = APIRouter(tags=["live"], route_class=GuardedRoute)
 
@@ -93,7 +94,19 @@ class LivePass(Policy):
             holder = await live_store.redeem_pass(unit, _hash(offered), unit.wall)
         if holder is None:
             raise WebSocketException(POLICY_VIOLATION)
-        return Caller(PersonId(holder.person_id), SessionId(holder.session_id))
+        caller = Caller(PersonId(holder.person_id), SessionId(holder.session_id))
+        await _ensure_signed_in(entrance, caller)
+        return caller
+
+
+async def _ensure_signed_in(entrance: Entrance, caller: Caller) -> None:
+    """Refuse a pass whose sign-in has ended since it was bought."""
+    seat = entrance.directory.seat_of_self(caller, None, strict=False)
+    try:
+        async with open_read_unit(entrance.database, SelfScope(caller.person_id), seat):
+            pass
+    except Unauthenticated:
+        raise WebSocketException(POLICY_VIOLATION) from None
 
 
 def _same_origin(connection: HTTPConnection) -> bool:
@@ -163,7 +176,7 @@ async def _write(socket: WebSocket, connection: Connection) -> None:
     """Send what waits; a socket that takes nothing for `PATIENCE_SECONDS` is given up."""
     while (frame := await connection.frames.get()) is not None:
         await asyncio.wait_for(socket.send_text(frame.decode()), PATIENCE_SECONDS)
-    await asyncio.wait_for(socket.close(TRY_AGAIN_LATER), PATIENCE_SECONDS)
+    await asyncio.wait_for(socket.close(connection.code), PATIENCE_SECONDS)
 
 
 class _Allowance:
@@ -200,28 +213,42 @@ async def _read(socket: WebSocket, caller: Caller, connection: Connection) -> No
             connection.send(refusal(topic, RequestInvalid()))
         except Problem as problem:
             connection.send(refusal(topic, problem))
-            if isinstance(problem, Unauthenticated | RateLimitExceeded):
-                connection.finish()
-                await asyncio.sleep(PATIENCE_SECONDS)  # while the refusal is sent
+            if (code := _LAST_WORDS.get(type(problem))) is not None:
+                await _farewell(connection, code)
                 return
+        except Exception:
+            log.exception("a frame could not be served")
+            await _farewell(connection, INTERNAL_ERROR)
+            return
+
+
+# Refusals that end the socket, and what it is closed with.
+_LAST_WORDS: Mapping[type[Problem], int] = MappingProxyType(
+    {Unauthenticated: POLICY_VIOLATION, RateLimitExceeded: TRY_AGAIN_LATER}
+)
+
+
+async def _farewell(connection: Connection, code: int) -> None:
+    """Have the socket closed after what it has still to hear, and wait for that."""
+    connection.finish(code)
+    await asyncio.sleep(PATIENCE_SECONDS)
 
 
 async def _obey(socket: WebSocket, caller: Caller, connection: Connection, frame: _Frame) -> None:
     entrance = entrance_of(socket)
-    if frame.clinic_id is None:
-        raise RequestInvalid
+    topics: Mapping[str, Topic] = socket.app.state.topics
     name, _, of = frame.topic.partition(":")
+    topic = topics.get(name)
+    if topic is None or frame.clinic_id is None:
+        raise NotFound
     of_id, clinic_id = UUID(of), ClinicId(frame.clinic_id)
     canonical = topic_in(clinic_id, f"{name}:{of_id}")
     if frame.op == "unsubscribe":
         entrance.hub.unsubscribe(connection, canonical)
         return
-    if canonical not in connection.subscriptions and len(connection.subscriptions) >= MOST_TOPICS:
+    is_new = canonical not in connection.subscriptions
+    if is_new and len(connection.subscriptions) >= MOST_TOPICS:
         raise RateLimitExceeded(60)
-    topics: Mapping[str, Topic] = socket.app.state.topics
-    topic = topics.get(name)
-    if topic is None:
-        raise NotFound
     request_id = exchange_of(socket).request_id
 
     async def load() -> Snapshot:
