@@ -217,6 +217,8 @@ async def test_patient_who_waits_hears_of_everything_until_they_are_seen(
         for step in ("start", "complete"):
             await move_once(phone, doctor, called["entry_id"], step)
             frames.append(await hear(socket))
+        assert (await watch(socket, clinic, queue_id))["type"] == "refused", "no place, no sight"
+    async with await open_socket(served, phone, other.headers) as socket:
         fresh = await watch(socket, clinic, queue_id)
 
     assert [(each["kind"], each["body"]) for each in frames[1:]] == [

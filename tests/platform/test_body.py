@@ -31,7 +31,7 @@ def is_read_or_refused(raw: bytes) -> bool:
 
 
 @given(VALUES, st.booleans())
-def test_json_that_is_sound_is_read_as_it_was_written(value: Any, escaped: bool) -> None:  # noqa: FBT001
+def test_json_that_is_sound_is_read_as_it_was_written(value: Any, escaped: bool) -> None:
     assert read_json(json.dumps(value, ensure_ascii=escaped).encode()) == value
 
 

@@ -300,7 +300,7 @@ async def test_unit_without_a_clinic_or_person_has_none_to_name(clinic: SomeClin
 async def test_seat_is_refused_to_whoever_is_not_signed_in_any_more(
     clinic: SomeClinic,
     admin: Admin,
-    strict: bool,  # noqa: FBT001
+    strict: bool,
 ) -> None:
     someone, _ = await clinic.signed_in_patient()
     directory, database = clinic.house.entrance.directory, clinic.house.entrance.database

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,8 @@ from structlog.testing import capture_logs
 from cliniq.app import House
 from cliniq.kernel.ids import new_id
 from cliniq.kernel.permissions import Role
-from cliniq.platform.http.live import MOST_TOPICS, POLICY_VIOLATION, TRY_AGAIN_LATER
+from cliniq.platform.http.live import MOST_TOPICS, POLICY_VIOLATION
+from cliniq.platform.live import TRY_AGAIN_LATER, Snapshot
 from tests.platform.wire import MARK
 from tests.platform.world import World, denials
 from tests.support import Admin, Client, Hands, SomeClinic, Someone, found_clinic, sign_up
@@ -421,24 +423,21 @@ async def test_watcher_of_too_many_topics_is_refused_more(
     async def found(_unit: object, _queue: object) -> object:
         return live_snapshot()
 
-    from cliniq.platform.live import Snapshot
-
     def live_snapshot() -> Snapshot:
         return Snapshot(1, None)
 
     queue_topic = app.state.topics["queue"]
-    from dataclasses import replace
 
     topics_now = {"queue": replace(queue_topic, load=found)}
     monkeypatch.setitem(app.state._state, "topics", topics_now)  # noqa: SLF001 - it can be undone
     async with inside(app, client, clinic.doctor) as socket:
-        topics = [f"queue:{new_id()}" for _ in range(MOST_TOPICS + 1)]
-        for topic in topics[:-1]:
+        names = [f"queue:{new_id()}" for _ in range(MOST_TOPICS + 1)]
+        for topic in names[:-1]:
             socket.send("subscribe", topic, clinic)
             assert (await socket.frame())["type"] == "snapshot"
-        socket.send("subscribe", topics[0], clinic)
+        socket.send("subscribe", names[0], clinic)
         assert (await socket.frame())["type"] == "snapshot", "a topic that is watched already"
-        socket.send("subscribe", topics[-1], clinic)
+        socket.send("subscribe", names[-1], clinic)
         assert (await socket.frame())["code"] == "RATE_LIMIT_EXCEEDED"
 
 

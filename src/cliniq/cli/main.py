@@ -74,7 +74,8 @@ async def _migrate() -> None:
     configure_logs(settings.log_level)
     async with database_urls(settings) as urls:
         columns = SpinnerColumn(), TextColumn("{task.description}")
-        with Progress(*columns, console=console, transient=True) as progress:
+        quiet = not console.is_terminal  # in a journal even its end would be a line
+        with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
             task = progress.add_task("migrating")
             ran = await run_migrations(
                 owner_of(urls), Clocks(), lambda name: progress.update(task, description=name)
