@@ -123,7 +123,7 @@ async def test_crowd_of_scans_of_one_visit_leaves_one_check_in_and_one_ticket(
     }
     told = await kinds(admin, clinic, "outbox", "kind")
     assert told["queue.entry_joined.v1"] == told["checkin.completed.v1"] == 1
-    note(f"{sizes.SCANS} scans", in_flight=phones.most, told_to_wait=again, **written)
+    note(f"{sizes.SCANS:,} scans", in_flight=phones.most, told_to_wait=again, **written)
 
 
 # A full waiting room, called by everyone
@@ -165,11 +165,11 @@ async def test_crowd_of_callers_calls_every_ticket_once(
     assert (queue["last_ticket"], queue["version"]) == (tickets, 2 * tickets)
     assert await kinds(admin, clinic, "queue_entry", "status") == {"called": tickets}
     note(
-        f"{sizes.CALLERS} callers, {tickets} tickets",
+        f"{sizes.CALLERS} callers, {tickets:,} tickets",
         called=len(called),
         twice=len(called) - len({each["ticket"] for each in called}),
         lost=tickets - len({each["ticket"] for each in called}),
-        numbers=f"1 to {max(each['ticket'] for each in called)}",
+        numbers=f"1 to {max(each['ticket'] for each in called):,}",
     )
 
 
@@ -273,7 +273,8 @@ async def test_crowd_of_bookers_of_one_slot_has_one_winner_each_and_no_deadlock(
     await until_gone(admin, since)
     moved = await deadlocks(admin) - before
     assert moved == 0
-    note(f"{sizes.BOOKERS} bookers, {sizes.ROUNDS} rounds", **met, deadlocks=moved)
+    counted = dict(sorted(met.items()))
+    note(f"{sizes.BOOKERS} bookers, {sizes.ROUNDS} rounds", **counted, deadlocks=moved)
 
 
 async def test_count_of_deadlocks_notices_a_deadlock(server: str, admin: Admin) -> None:

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from cliniq.kernel.ids import new_id
 from cliniq.kernel.problem import NotFound
 from cliniq.platform import live
-from cliniq.platform.live import OUTBOX_FRAMES, Connection, Hub, LiveEvent, Load, Snapshot
+from cliniq.platform.live import OUTBOX_FRAMES, Connection, Hub, LiveEvent, Load, Snapshot, topic_in
 
 TOPIC = "queue:1"
 
@@ -231,6 +231,17 @@ async def test_watcher_whose_fresh_snapshot_breaks_is_closed() -> None:
         await until(lambda: not connection.frames.empty())
     assert frames(connection) == [None]
     assert [each["event"] for each in journal] == ["a snapshot failed"]
+
+
+async def test_topic_of_the_same_id_in_another_clinic_is_another_topic() -> None:
+    hub, connection = Hub(), Connection(new_id())
+    here, there = (topic_in(new_id(), TOPIC) for _ in range(2))
+    await hub.subscribe(connection, here, loading(1))
+    hub.publish(event(2, there))
+    hub.publish(event(2, TOPIC))
+    hub.publish(event(2, here))
+    found = frames(connection)
+    assert [(each["topic"], each["version"]) for each in found] == [(TOPIC, 1), (TOPIC, 2)]
 
 
 async def test_second_subscription_gives_a_fresh_snapshot_and_no_event_twice() -> None:

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from cliniq.app import House
 from cliniq.kernel.ids import new_id
 from cliniq.kernel.permissions import Role
+from cliniq.platform import live
 from cliniq.platform.http.live import MOST_TOPICS, POLICY_VIOLATION
 from cliniq.platform.live import TRY_AGAIN_LATER, Snapshot
 from tests.platform.wire import MARK
@@ -144,7 +145,12 @@ async def test_pass_that_many_show_at_once_lets_one_in(
 
 @pytest.mark.parametrize(("after", "works"), [(29.999, True), (30, False), (3600, False)])
 async def test_pass_works_for_thirty_seconds_of_the_wall_clock(
-    app: FastAPI, client: Client, clinic: SomeClinic, hands: Hands, after: float, works: bool
+    app: FastAPI,
+    client: Client,
+    clinic: SomeClinic,
+    hands: Hands,
+    after: float,
+    works: bool,
 ) -> None:
     live_pass = await bought(client, clinic.doctor)
     hands.clinic += timedelta(days=1)
@@ -180,7 +186,11 @@ async def test_pass_is_kept_as_a_hash_only(
     ],
 )
 async def test_page_of_somebody_else_opens_nothing_and_uses_nothing_up(
-    app: FastAPI, client: Client, clinic: SomeClinic, origin: str | None, works: bool
+    app: FastAPI,
+    client: Client,
+    clinic: SomeClinic,
+    origin: str | None,
+    works: bool,
 ) -> None:
     live_pass = await bought(client, clinic.doctor)
     headers = HOST | ({} if origin is None else {"origin": origin})
@@ -203,6 +213,21 @@ async def test_passes_are_sold_sixty_a_minute(client: Client, clinic: SomeClinic
     answer = await client.post("/api/v1/live/passes", headers=clinic.doctor.headers)
     assert (answer.status_code, answer.json()["code"]) == (429, "RATE_LIMIT_EXCEEDED")
     await bought(client, clinic.admin)
+
+
+async def test_person_with_too_many_sockets_is_let_into_no_more(
+    app: FastAPI, client: Client, clinic: SomeClinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MOST_SOCKETS", 2)
+    async with inside(app, client, clinic.doctor), inside(app, client, clinic.doctor):
+        async with inside(app, client, clinic.doctor) as third:
+            assert await third.closed() == TRY_AGAIN_LATER
+        async with inside(app, client, clinic.admin) as other:
+            other.send_text("{}")
+            assert (await other.frame())["type"] == "refused"
+    async with inside(app, client, clinic.doctor) as later:
+        later.send_text("{}")
+        assert (await later.frame())["type"] == "refused"
 
 
 # Speaking.
@@ -259,6 +284,7 @@ async def test_frame_that_is_malformed_is_refused_and_the_socket_goes_on(
         ("", "NOT_FOUND"),
         (f"nothing:{NIL}", "NOT_FOUND"),
         (f"Queue:{NIL}", "NOT_FOUND"),
+        (f"{NIL}/queue:{NIL}", "NOT_FOUND"),
         (f"queue:{NIL}", "QUEUE_NOT_FOUND"),
     ],
 )

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from cliniq.app import House, build_app
 from cliniq.domains.patients import service as patients
+from cliniq.domains.patients.models import Patient
 from cliniq.kernel.ids import ClinicId, new_id
 from cliniq.kernel.problem import Conflict, NotFound
 from cliniq.platform import events_store
@@ -112,18 +113,19 @@ async def test_unit_that_cannot_commit_gives_its_connection_back(
 # Within the shared database: what a use case may get wrong.
 
 
-async def swallow(unit: Unit) -> None:
-    await registered(unit)
+async def swallow(unit: Unit) -> Patient:
+    made = await registered(unit)
     with suppress(asyncpg.PostgresError):
         await unit.connection.execute("select 1 / 0")
+    return made
 
 
-async def fail(unit: Unit) -> None:
+async def fail(unit: Unit) -> Patient:
     await registered(unit)
     raise RuntimeError(MARK)
 
 
-async def collide(unit: Unit) -> None:
+async def collide(unit: Unit) -> Patient:
     await registered(unit)
     raise Conflict
 
@@ -133,30 +135,29 @@ async def answer_with_nonsense(unit: Unit) -> object:
     return object()
 
 
-async def write_too_late(unit: Unit) -> None:
+async def write_too_late(unit: Unit) -> Patient:
     async def write(unit: Unit, _items: list[int]) -> None:
         await unit.connection.execute("select 1 / 0")
 
-    await registered(unit)
     unit.before_commit(write, 1)
+    return await registered(unit)
 
 
-async def write_too_late_and_swallow(unit: Unit) -> None:
+async def write_too_late_and_swallow(unit: Unit) -> Patient:
     async def write(unit: Unit, _items: list[int]) -> None:
         with suppress(asyncpg.PostgresError):
             await unit.connection.execute("select 1 / 0")
 
-    await registered(unit)
+    made = await registered(unit)
     unit.before_commit(write, 1)
+    return made
 
 
-async def registered(unit: Unit) -> None:
-    await REGISTER(unit, MARK, MARK, None)
+async def registered(unit: Unit) -> Patient:
+    return await REGISTER(unit, MARK, MARK, None)
 
 
 REGISTER = patients.register
-
-
 WRONG: list[Callable[[Unit], Awaitable[object]]] = [
     swallow,
     fail,

@@ -179,7 +179,7 @@ class Subscription:
         except DependencyUnavailable:
             self._gap = asyncio.get_running_loop().call_later(GAP_SECONDS * 4, self._mend)
         except Problem as problem:
-            self._connection.send(refusal(self.topic, problem))
+            self._connection.send(refusal(on_the_wire(self.topic), problem))
             self._forget()  # which cancels this very task; it has nothing left to do
         except Exception:
             log.exception("a snapshot failed")
@@ -266,7 +266,7 @@ class Hub:
 
 def refusal(topic: str, problem: Problem) -> dict[str, str]:
     """Say on the socket that a topic cannot be watched."""
-    return {"type": "refused", "topic": on_the_wire(topic), "code": problem.code}
+    return {"type": "refused", "topic": topic, "code": problem.code}
 
 
 def topic_in(clinic_id: UUID, topic: str) -> str:

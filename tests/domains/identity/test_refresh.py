@@ -10,6 +10,9 @@ from cliniq.domains.identity.models import Session
 from cliniq.domains.identity.rules import RETRY, SESSION_LIFE, Rotation, judge_refresh
 from cliniq.domains.identity.service import REFRESH
 from cliniq.kernel.ids import new_id
+from cliniq.platform.source import Urls
+from tests.conftest import house_of
+from tests.domains.conftest import Build
 from tests.domains.identity.sign_ins import is_in, login, logout, refresh, renewed
 from tests.support import NOON, Admin, Client, Hands, Someone, sign_up
 
@@ -49,18 +52,24 @@ async def someone(house: House, hands: Hands) -> Someone:
 
 
 async def test_fifty_refreshes_at_once_give_one_successor(
-    client: Client, admin: Admin, someone: Someone
+    urls: Urls, admin: Admin, open_client: Build
 ) -> None:
-    answers = await asyncio.gather(*(refresh(client, someone.refresh_token) for _ in range(50)))
-    assert {answer.status_code for answer in answers} == {200}
-    successors = {answer.json()["refresh_token"] for answer in answers}
-    assert len(successors) == 1
-    assert someone.refresh_token not in successors
-    generation = await admin.fetchval(
-        "select generation from session where session_id = $1", someone.session_id
-    )
-    assert generation == 1
-    assert all([await is_in(client, answer.json()["access_token"]) for answer in answers[:3]])
+    async with house_of(urls, size=48) as house, open_client(house) as client:
+        for _ in range(5):
+            someone = await sign_up(house)
+            answers = await asyncio.gather(
+                *(refresh(client, someone.refresh_token) for _ in range(50))
+            )
+            assert {answer.status_code for answer in answers} == {200}
+            successors = {answer.json()["refresh_token"] for answer in answers}
+            assert len(successors) == 1
+            assert someone.refresh_token not in successors
+            generation = await admin.fetchval(
+                "select generation from session where session_id = $1", someone.session_id
+            )
+            assert generation == 1
+            for answer in answers[:3]:
+                assert await is_in(client, answer.json()["access_token"])
 
 
 async def test_refresh_whose_answer_was_lost_is_answered_again_for_ten_seconds(

@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from cliniq.domains.queue import api as queue
+from cliniq.domains.queue import store
 from cliniq.kernel.problem import Problem
 from cliniq.platform.source import Urls
 from tests.conftest import house_of
@@ -100,6 +101,14 @@ async def test_caller_who_stumbles_loses_nobody(urls: Urls, admin: Admin) -> Non
     assert sorted(tickets) == list(range(1, count + 1))
     version = await admin.fetchval("select version from queue where queue_id = $1", queue_id)
     assert version == 2 * count
+
+
+async def test_call_passes_over_whom_a_rival_is_calling(clinic: SomeClinic, admin: Admin) -> None:
+    places = await line_up(clinic, admin, [NOON, NOON, NOON])
+    queue_id = places[0].queue_id
+    async with clinic.unit() as mine, clinic.unit() as rival:
+        calls = [await store.call_first(unit, queue_id, NOON, None) for unit in (mine, rival)]
+    assert [each and each.ticket for each in calls] == [1, 2]
 
 
 async def test_one_caller_calls_in_order(clinic: SomeClinic, admin: Admin) -> None:

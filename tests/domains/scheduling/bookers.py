@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -31,6 +31,7 @@ class Want:
     practitioner_id: UUID
     starts_at: datetime
     doctor_first: bool
+    rooms: tuple[UUID, ...] = ()  # what else is claimed, in whatever order
 
     @property
     def ends_at(self) -> datetime:
@@ -48,6 +49,7 @@ class Hall:
     clinic: SomeClinic
     doctors: list[UUID]
     patients: list[UUID]
+    rooms: list[UUID] = field(default_factory=lambda: [new_id() for _ in range(12)])
 
     async def book(self, want: Want) -> Want:
         """Book as the room of appointments does, the claims asked for in either order."""
@@ -56,6 +58,7 @@ class Hall:
             scheduling.Resource(want.practitioner_id, kinds.PRACTITIONER, None),
             scheduling.Resource(want.patient_id, kinds.PATIENT, want.patient_id),
         ]
+        resources += [scheduling.Resource(each, kinds.ROOM, None) for each in want.rooms]
         booking = scheduling.Booking(want.booking_id, want.patient_id, want.starts_at, want.ends_at)
         async with self.clinic.unit() as unit:
             await scheduling.book(
@@ -78,6 +81,11 @@ class Hall:
             Want(new_id(), person, doctor, at + shift * MINUTE, dice.random() < 0.5)
             for person, shift in zip(people, shifts, strict=True)
         ]
+
+    def wants_of_one_team(self, dice: random.Random, at: datetime, count: int) -> list[Want]:
+        """Bookers of one doctor and the same dozen rooms, each asking in their own order."""
+        wants = self.wants_of_one_slot(dice, at, count)
+        return [replace(each, rooms=tuple(dice.sample(self.rooms, 12))) for each in wants]
 
     def wants_of_many_slots(self, dice: random.Random, at: datetime, count: int) -> list[Want]:
         """Bookers of a few doctors for a few patients, around one time."""

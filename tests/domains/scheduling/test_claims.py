@@ -36,6 +36,21 @@ async def test_one_of_many_bookers_of_one_slot_wins_and_nobody_waits_for_each_ot
     assert await deadlocks(admin) == before
 
 
+async def test_bookers_of_a_whole_team_in_any_order_never_wait_for_each_other(
+    urls: Urls, admin: Admin
+) -> None:
+    dice = seeded()
+    before = await deadlocks(admin)
+    async with hall_of(urls, BOOKERS) as hall:
+        for number in range(1, ROUNDS + 1):
+            wants = hall.wants_of_one_team(dice, NOON + number * HOUR, BOOKERS)
+            winners, refusals = await hall.storm(wants)
+            assert len(winners) == 1, number
+            assert set(refusals) == {"SLOT_TAKEN"}, number
+            assert await claims_of(admin, hall.clinic) == 14 * number
+    assert await deadlocks(admin) == before
+
+
 async def test_of_bookers_who_conflict_by_doctor_or_by_patient_one_wins_each_conflict(
     urls: Urls, admin: Admin
 ) -> None:
