@@ -103,14 +103,13 @@ class Installation:
             **self.settings,
         }
 
-    @asynccontextmanager
-    async def running(self, *words: str) -> AsyncIterator[Served]:
-        """Start `cliniq` with these words; have it stopped well unless the test has ended it."""
+    def start(self, *words: str) -> Served:
+        """Start `cliniq` with these words, and wait for nothing."""
         allow_files()
         self.folder.mkdir(parents=True, exist_ok=True)
         journal = self.folder / "journal"
         with journal.open("wb") as said:
-            process = subprocess.Popen(  # noqa: ASYNC220 - it takes as long as a fork
+            process = subprocess.Popen(
                 (SCRIPT, *words),
                 cwd=self.folder,
                 env=self.environment,
@@ -118,15 +117,20 @@ class Installation:
                 stdout=said,
                 stderr=said,
             )
-        served = Served(process, self.port, journal)
+        return Served(process, self.port, journal)
+
+    @asynccontextmanager
+    async def running(self, *words: str) -> AsyncIterator[Served]:
+        """Start `cliniq` with these words; have it stopped well unless the test has ended it."""
+        served = self.start(*words)
         try:
             await served.ready()
             yield served
         except BaseException:
-            process.kill()
-            process.wait()
+            served.process.kill()
+            served.process.wait()
             raise
-        if process.poll() is None:
+        if served.process.poll() is None:
             await served.stop()
 
     async def tried(self, *words: str) -> "subprocess.CompletedProcess[str]":

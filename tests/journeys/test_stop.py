@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from cliniq.app import House, open_house
 from cliniq.platform.clock import Clocks, utc_now
 from cliniq.platform.embedded import embedded_server, is_running
+from cliniq.platform.migrate import ONE_RUNNER
 from cliniq.platform.source import NAME
 from tests.conftest import dsn_of
 from tests.journeys.conftest import zone_at_noon
@@ -179,15 +180,17 @@ async def test_server_told_to_stop_finishes_what_it_has_taken(seeded: Seeded) ->
     assert {each.body["appointment_id"] for each in answers} <= await booked(installation)
 
 
-async def until_waiting(admin: asyncpg.Connection, size: int) -> None:
+async def until_waiting(
+    admin: asyncpg.Connection, size: int, which: str = "relation = 'booking'::regclass"
+) -> None:
     for _ in range(WAITS):
         waiting = await admin.fetchval(
-            "select count(*) from pg_locks where relation = 'booking'::regclass and not granted"
+            f"select count(*) from pg_locks where {which} and not granted"  # noqa: S608
         )
         if waiting == size:
             return
         await asyncio.sleep(PAUSE_SECONDS)
-    raise AssertionError("the bookings have not all reached the database")
+    raise AssertionError("they have not all reached the lock")
 
 
 async def until_closed(served: Served) -> None:
@@ -251,6 +254,26 @@ async def patience(installation: Installation, limit: str) -> AsyncIterator[None
     yield
     async with admin_in(installation) as admin:
         await admin.execute(f"alter role cliniq_app in database {NAME} reset all")
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+async def test_server_told_to_stop_before_it_serves_stops_its_database_too(
+    seeded: Seeded, by: signal.Signals
+) -> None:
+    installation = seeded.installation
+    async with embedded_server(installation.database) as dsn:
+        admin = await asyncpg.connect(dsn_of(dsn, NAME))
+        await admin.execute(f"select pg_advisory_lock({ONE_RUNNER})")
+        served = installation.start("up")
+        await until_waiting(admin, 1, "locktype = 'advisory'")
+        processes = family(served.process.pid, postmaster(installation))
+    try:
+        served.process.send_signal(by)  # it is alone with the database now
+        assert await served.ended() == 128 + signal.SIGINT
+    finally:
+        admin.terminate()
+    assert "Traceback" not in served.said(), served.said()
+    ensure_gone(installation, processes)
 
 
 # The crash

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cliniq.platform.http.body import DEEPEST, read_json
+from tests.platform.chance import STEADY
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
 VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -30,16 +31,19 @@ def is_read_or_refused(raw: bytes) -> bool:
     return True
 
 
+@STEADY
 @given(VALUES, st.booleans())
 def test_json_that_is_sound_is_read_as_it_was_written(value: Any, escaped: bool) -> None:
     assert read_json(json.dumps(value, ensure_ascii=escaped).encode()) == value
 
 
+@STEADY
 @given(st.binary(max_size=60))
 def test_bytes_of_any_kind_are_read_or_refused_as_json(raw: bytes) -> None:
     assert is_read_or_refused(raw)
 
 
+@STEADY
 @given(VALUES, st.data())
 def test_json_with_a_bite_taken_out_is_read_or_refused_as_json(
     value: Any, data: st.DataObject

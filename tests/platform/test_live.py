@@ -14,6 +14,7 @@ from cliniq.kernel.ids import new_id
 from cliniq.kernel.problem import NotFound
 from cliniq.platform import live
 from cliniq.platform.live import OUTBOX_FRAMES, Connection, Hub, LiveEvent, Load, Snapshot, topic_in
+from tests.platform.chance import STEADY
 
 TOPIC = "queue:1"
 
@@ -411,6 +412,7 @@ def play(actions: list[tuple[str, int]]) -> None:
     asyncio.run(run())
 
 
+@STEADY
 @given(ACTIONS)
 def test_watcher_ends_where_a_fresh_snapshot_would_in_whatever_order_all_happens(
     actions: list[tuple[str, int]],
@@ -418,6 +420,7 @@ def test_watcher_ends_where_a_fresh_snapshot_would_in_whatever_order_all_happens
     play(actions)
 
 
+@STEADY
 @given(ACTIONS_AND_LOSSES)
 def test_watcher_who_missed_an_event_ends_where_a_fresh_snapshot_would(
     actions: list[tuple[str, int]],

@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TypeAlias
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
@@ -174,7 +175,7 @@ async def test_idle_connections_that_were_cut_are_replaced_unnoticed(
             async with pool.acquire() as connection:
                 pid = connection.get_server_pid()
             await admin.execute("select pg_terminate_backend($1)", pid)
-        await asyncio.sleep(0.1)
+        await until(partial(all_gone, house))
         assert (await register(client, clinic)).status_code == 201
         assert (await client.get("/api/v1/me", headers=clinic.admin.headers)).status_code == 200
 
@@ -301,7 +302,7 @@ async def test_database_that_lets_nobody_in_is_unavailable_and_comes_back(
                 " where datname = $1 and usename = 'cliniq_app'",
                 name,
             )
-            await asyncio.sleep(0.1)
+            await until(partial(all_gone, house))
             with capture_logs():
                 unavailable(await register(client, clinic))
             await connection.execute(f"alter database {name} allow_connections true")
@@ -404,6 +405,14 @@ async def all_idle(house: House) -> bool:
     database = house.entrance.database
     pools = (database.clinic, database.person, database.platform)
     return all(each.get_idle_size() == each.get_size() for each in pools)
+
+
+async def all_gone(house: House) -> bool:
+    """Tell whether the pools have noticed that their connections are dead."""
+    database = house.entrance.database
+    return not any(
+        each.get_size() for each in (database.clinic, database.person, database.platform)
+    )
 
 
 async def until(come: Callable[[], Awaitable[bool]]) -> None:

@@ -5,12 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cliniq.platform.signing import MAC_BYTES, Keyring, from_text, to_text
+from tests.platform.chance import STEADY
 from tests.support import SECRET
 
 KEYRING = Keyring(SECRET)
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
+@STEADY
 @given(st.binary(max_size=80), st.binary(max_size=8))
 def test_sealed_text_opens_for_its_purpose_and_context_and_for_no_other(
     payload: bytes, context: bytes
@@ -43,12 +45,14 @@ def test_text_that_is_no_seal_opens_nothing(text: str) -> None:
     assert KEYRING.open("letter", text) is None
 
 
+@STEADY
 @given(st.text(ALPHABET + "=+/ \n", max_size=24))
 def test_text_of_bytes_has_one_spelling(text: str) -> None:
     raw = from_text(text)
     assert raw is None or to_text(raw) == text
 
 
+@STEADY
 @given(st.binary(max_size=40))
 def test_bytes_come_back_from_text_that_is_safe_in_an_address(raw: bytes) -> None:
     text = to_text(raw)
@@ -56,6 +60,7 @@ def test_bytes_come_back_from_text_that_is_safe_in_an_address(raw: bytes) -> Non
     assert from_text(text) == raw
 
 
+@STEADY
 @given(st.binary(min_size=1, max_size=8))
 def test_spelling_with_spare_bits_set_is_refused(raw: bytes) -> None:
     text = to_text(raw)

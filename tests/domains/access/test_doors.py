@@ -77,6 +77,32 @@ async def test_membership_that_ends_is_felt_by_the_next_request(
     assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")
 
 
+async def test_patient_who_joins_the_staff_is_staff_by_the_token_they_have(
+    client: Client, clinic: SomeClinic, house: House
+) -> None:
+    someone, _ = await clinic.signed_in_patient()
+    _, _, visit = await clinic.visit()
+    path, headers = f"/api/v1/appointments/{visit.appointment_id}", clinic.acting(someone)
+    assert (await client.get(path, headers=headers)).status_code == 404
+    async with open_unit(house.entrance.database, PlatformScope("test")) as unit:
+        await access.add_membership(unit, clinic.clinic_id, someone.person_id, Role.RECEPTIONIST)
+    assert (await client.get(path, headers=headers)).status_code == 200
+
+
+async def test_account_that_is_disabled_is_felt_by_the_next_request(
+    client: Client, clinic: SomeClinic, admin: Admin
+) -> None:
+    someone, _ = await clinic.signed_in_patient()
+    paths = [("/api/v1/queues", clinic.receptionist), ("/api/v1/me", someone)]
+    for path, who in paths:
+        assert (await client.get(path, headers=clinic.acting(who))).status_code == 200
+        await admin.execute(
+            "update account set status = 'disabled' where person_id = $1", who.person_id
+        )
+        answer = await client.get(path, headers=clinic.acting(who))
+        assert (answer.status_code, answer.json()["code"]) == (401, "UNAUTHENTICATED")
+
+
 async def test_session_of_another_person_opens_nothing(clinic: SomeClinic) -> None:
     mixed = Caller(clinic.doctor.person_id, clinic.receptionist.session_id)
     assert await seat(clinic, mixed, Permission.QUEUE_READ) == "UNAUTHENTICATED"
