@@ -172,10 +172,9 @@ async def test_idle_connections_that_were_cut_are_replaced_unnoticed(
     async with house_of(urls, size=2) as house, client_of(house) as client:
         database = house.entrance.database
         for pool in (database.clinic, database.person, database.platform):
-            async with pool.acquire() as connection:
-                pid = connection.get_server_pid()
-            await admin.execute("select pg_terminate_backend($1)", pid)
-        await until(partial(all_gone, house))
+            cut = await pid_in(pool)
+            await admin.execute("select pg_terminate_backend($1)", cut)
+            await until(partial(has_noticed, pool, cut))
         assert (await register(client, clinic)).status_code == 201
         assert (await client.get("/api/v1/me", headers=clinic.admin.headers)).status_code == 200
 
@@ -405,6 +404,16 @@ async def all_idle(house: House) -> bool:
     database = house.entrance.database
     pools = (database.clinic, database.person, database.platform)
     return all(each.get_idle_size() == each.get_size() for each in pools)
+
+
+async def pid_in(pool: Pool) -> int:
+    async with pool.acquire() as connection:
+        return connection.get_server_pid()
+
+
+async def has_noticed(pool: Pool, cut: int) -> bool:
+    """Tell whether a pool has noticed that a connection is dead."""
+    return await pid_in(pool) != cut
 
 
 async def all_gone(house: House) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -135,5 +136,7 @@ def version() -> None:
 
 def main() -> None:
     """Enter from the console script."""
+    # Until a server serves: as Ctrl-C, so that SIGTERM too stops what has been started.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with suppress(KeyboardInterrupt):
         cli()
