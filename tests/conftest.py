@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -34,16 +35,18 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 @pytest.fixture(scope="session")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+async def server() -> AsyncIterator[str]:
     """A superuser's DSN, of CLINIQ_TEST_DATABASE_URL or else of the embedded server."""
     if url := os.environ.get("CLINIQ_TEST_DATABASE_URL"):  # noqa: TID251 - the tests' own setting
         yield url
         return
-    async with embedded_server(Path(tmp_path_factory.mktemp("embedded")) / "postgres") as dsn:
-        for unneeded in ("fsync", "synchronous_commit", "full_page_writes"):
-            await on_server(dsn, f"alter system set {unneeded} = off")
-        await on_server(dsn, "select pg_reload_conf()")
-        yield dsn
+    # A folder of its own: every start of pytest shuts the one above its folders to other users.
+    with TemporaryDirectory(prefix="cliniq-test-") as folder:
+        async with embedded_server(Path(folder) / "postgres") as dsn:
+            for unneeded in ("fsync", "synchronous_commit", "full_page_writes"):
+                await on_server(dsn, f"alter system set {unneeded} = off")
+            await on_server(dsn, "select pg_reload_conf()")
+            yield dsn
 
 
 @pytest.fixture(scope="session")

@@ -158,6 +158,7 @@ def test_master_secret_that_many_ask_for_at_once_is_one(tmp_path: Path) -> None:
         return set(await asyncio.gather(*ask))
 
     assert len(asyncio.run(ask_all())) == 1
+    assert left_in(tmp_path) == ["secret"]
 
 
 def test_master_secret_that_is_damaged_or_out_of_reach_is_refused(tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ async def run(folder: Path, command: str, **settings: str) -> Ended:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert "Traceback" not in ended.stderr

@@ -75,7 +75,7 @@ async def said(house: House, urls: Urls) -> Said:
         text=True,
         check=False,
         cwd=ROOT,
-        timeout=60,
+        timeout=180,
     )
     assert process.returncode == 0, process.stderr
     answers = json.loads(process.stdout)

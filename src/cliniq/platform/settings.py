@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Self
@@ -166,17 +167,28 @@ def master_secret(settings: Settings) -> str:
     file = settings.data_dir / "secret"
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(file, "x", encoding="ascii", opener=_private) as new:
-                new.write(secrets.token_urlsafe(48))
-        except FileExistsError:
-            pass
+        if not file.exists():
+            _make_secret(file)
         found = file.read_text(encoding="ascii")
     except OSError as error:
         raise SettingsRefused(f"{file} cannot be read or written: {error.strerror}.") from None
     if len(found) < 32:  # noqa: PLR2004
         raise SettingsRefused(f"{file} is damaged: it must hold 32 characters or more.")
     return found
+
+
+def _make_secret(file: Path) -> None:
+    """Write a secret whole, or leave the one of whoever was first: nobody ever sees half of one."""
+    draft = file.with_name(f"{file.name}-{secrets.token_hex(8)}")
+    try:
+        with open(draft, "x", encoding="ascii", opener=_private) as new:
+            new.write(secrets.token_urlsafe(48))
+            new.flush()
+            os.fsync(new.fileno())
+        with suppress(FileExistsError):
+            os.link(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _private(path: str, flags: int) -> int:
