@@ -55,8 +55,12 @@ class Bare:
         return msgspec.json.encode(Page([Appointment(*row) for row in rows[:20]], None))
 
 
+async def _leave_as_is(_connection: object) -> None:
+    """Spare the message by which asyncpg resets a connection: nothing was set."""
+
+
 async def _serve(port: int, dsn: str) -> None:
-    async with asyncpg.create_pool(dsn, min_size=1, max_size=POOL_SIZE) as pool:
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=POOL_SIZE, reset=_leave_as_is) as pool:
         config = uvicorn.Config(
             Bare(pool),
             port=port,

@@ -20,7 +20,7 @@ async def spying(ground: Ground, pid: int) -> AsyncIterator[list[str]]:
     stacks = ground.folder / "stacks"
     process = await asyncio.create_subprocess_exec(
         *(str(PROGRAMS / "py-spy"), "record", "--pid", str(pid), "--format", "raw"),
-        *("--function", "--native", "--rate", str(RATE), "--output", str(stacks)),
+        *("--function", "--gil", "--rate", str(RATE), "--output", str(stacks)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,5 +1,6 @@
--- The town of `town.py`: written as a superuser, without checking foreign keys. `{{...}}` are filled in.
+-- The town of `town.py`: written as a superuser, without checking foreign keys. Words in braces are filled in.
 set session_replication_role = replica;
+set timezone = 'UTC';
 
 create function pg_temp.id(kind int, number bigint) returns uuid stable language sql
 return (lpad(to_hex(kind), 8, '0') || '-0000-7000-8000-0000' || number)::uuid;
