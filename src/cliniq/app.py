@@ -20,6 +20,8 @@ from cliniq.domains.identity import http as identity_http
 from cliniq.domains.identity.api import SignInDesk
 from cliniq.domains.patients import http as patients_http
 from cliniq.domains.queue import http as queue_http
+from cliniq.platform.backends import ALONE, Backends
+from cliniq.platform.bus import LocalBus
 from cliniq.platform.clock import Clocks
 from cliniq.platform.db import open_database
 from cliniq.platform.http import live as live_http
@@ -61,14 +63,21 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(dsn: str, master: str, pool_size: int, clocks: Clocks) -> AsyncIterator[House]:
+async def open_house(
+    dsn: str,
+    master: str,
+    pool_size: int,
+    clocks: Clocks,
+    backends: Backends = ALONE,  # noqa: ARG001 - the bus and the storage will read it
+) -> AsyncIterator[House]:
     """Open pools, keys and desks; close them in the other order."""
+    bus = LocalBus()
     hub, keyring, limits = Hub(), Keyring(master), Limits(clocks.wall)
     tokens = AccessTokens(keyring, clocks.wall)
     with Passwords() as passwords:
         async with open_database(dsn, pool_size, clocks, hub.publish) as database:
             doorkeeper = Doorkeeper(tokens, clocks.wall)
-            entrance = Entrance(database, doorkeeper, keyring, hub, limits)
+            entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus)
             desk = SignInDesk(database, passwords, tokens, keyring, limits, hub, hint_at)
             yield House(entrance, desk, passwords)
             hub.close()

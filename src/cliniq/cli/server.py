@@ -87,7 +87,9 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 async def _serve(settings: Settings, dsn: str, listener: socket.socket, *, demo: bool) -> None:
     if wrong := await complaints(dsn):
         raise StartRefused(wrong[0])
-    async with open_house(dsn, master_secret(settings), settings.pool_size, Clocks()) as house:
+    async with open_house(
+        dsn, master_secret(settings), settings.pool_size, Clocks(), settings.backends
+    ) as house:
         await _look_ahead(house)
         stage = await set_stage(house.entrance, house.desk) if demo else None
         app = build_app(house, settings.address, stage)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
@@ -18,6 +18,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from cliniq.platform.backends import Backends
 
 PREFIX = "CLINIQ_"
 FOR_TESTS = "CLINIQ_TEST_"  # the test suite's own switches, not ours
@@ -44,6 +46,24 @@ class Settings(BaseModel):
     secret: SecretStr | None = Field(
         None,
         description="The master secret, 32 characters or more; made in the data folder if absent",
+    )
+    database_pooler: Literal["none", "transaction"] = Field(
+        "none", description="transaction: PgBouncer or the like stands before the database"
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="Redis or Valkey: needed as soon as there are two processes"
+    )
+    storage_url: str | None = Field(
+        None, description="Object storage: file:<folder> (in the data folder if absent) or s3://..."
+    )
+    storage_public_url: str | None = Field(
+        None, description="Address under which a CDN serves what is public in the storage"
+    )
+    otlp_url: str | None = Field(
+        None, description="Where traces are sent (OTLP over HTTP); none are made without it"
+    )
+    slow_query_ms: Annotated[int, Field(ge=0, le=60_000)] = Field(
+        500, description="A statement slower than this is logged; 0 for none"
     )
     data_dir: Path = Field(Path("var"), description="Folder of the embedded database")
     host: str = Field("127.0.0.1", description="Address to listen on")
@@ -78,7 +98,24 @@ class Settings(BaseModel):
             raise ValueError("must be postgresql://user:password@host:port/database")
         return url
 
-    @field_validator("public_url")
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, url: SecretStr | None) -> SecretStr | None:
+        said = url.get_secret_value() if url is not None else "redis://"
+        if not said.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        if url is not None and _split(said) is None:
+            raise ValueError("must be redis://user:password@host:port/number")
+        return url
+
+    @field_validator("storage_url")
+    @classmethod
+    def _storage(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("file:", "memory:", "s3://")):
+            raise ValueError("must begin with file:, memory: or s3://")
+        return url
+
+    @field_validator("public_url", "storage_public_url", "otlp_url")
     @classmethod
     def _web_address(cls, url: str | None) -> str | None:
         if url is not None and not url.startswith(("http://", "https://")):
@@ -117,6 +154,16 @@ class Settings(BaseModel):
     def address(self) -> str:
         """Say where patients' phones reach this installation."""
         return self.public_url or f"http://{self.host}:{self.port}"
+
+    @property
+    def backends(self) -> Backends:
+        """Say what stands behind the process besides PostgreSQL."""
+        return Backends(
+            redis_url=self.redis_url.get_secret_value() if self.redis_url else None,
+            storage_url=self.storage_url or f"file:{self.data_dir / 'storage'}",
+            storage_public_url=self.storage_public_url,
+            pooler=self.database_pooler == "transaction",
+        )
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:

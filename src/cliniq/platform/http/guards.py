@@ -14,6 +14,7 @@ from cliniq.kernel.ids import ClinicId
 from cliniq.kernel.permissions import Permission
 from cliniq.kernel.problem import Forbidden, NotFound, Problem, RequestInvalid, Unauthenticated
 from cliniq.kernel.scope import Caller, ClinicScope, PatientScope, Scope, SelfScope
+from cliniq.platform.bus import Bus
 from cliniq.platform.db import Database, Opening, ReadUnit, Unit
 from cliniq.platform.denials import Knock, remember_denial
 from cliniq.platform.http.exchange import exchange_of
@@ -58,6 +59,7 @@ class Entrance:
     keyring: Keyring
     hub: Hub
     limits: Limits
+    bus: Bus
 
 
 def entrance_of(connection: HTTPConnection) -> Entrance:
