@@ -35,14 +35,15 @@ class Denial(Record, frozen=True):
 @sql("""
     with fact as (
         select * from jsonb_to_recordset($1::jsonb) as fact (audit_id uuid, kind text,
-            subject_type text, subject_id uuid, topic text, version bigint, body jsonb)
+            subject_type text, subject_id uuid, topic text, version bigint, body jsonb,
+            shard smallint, shown jsonb, trace text)
     ), audited as (
         insert into audit (audit_id, actor_id, permission, happened_at, recorded_at, request_id,
             action, outcome, entity_type, entity_id)
         select audit_id, $2, $3, $4, $5, $6, kind, 'success', subject_type, subject_id from fact
     )
-    insert into outbox (recorded_at, kind, subject_id, topic, version, body)
-    select $5, kind, subject_id, topic, version, body from fact
+    insert into outbox (recorded_at, kind, subject_id, topic, version, body, shard, shown, trace)
+    select $5, kind, subject_id, topic, version, body, shard, shown, trace from fact
 """)
 async def append(unit: Unit, facts: str, author: Author) -> None:
     """Write facts (a JSON array) to the audit and to the outbox, in the order they came."""
