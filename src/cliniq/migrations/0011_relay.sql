@@ -6,7 +6,7 @@ set local statement_timeout = '60s';
 -- shards writes into the first. `shown` is what those who watch the topic may see; `trace` where it began.
 -- `is_forwarded`: its jobs exist, and only the bus has yet to hear of it.
 alter table outbox
-    add column shard smallint not null default 0,
+    add column shard bigint not null default 0,
     add column shown jsonb,
     add column trace text not null default '',
     add column is_forwarded boolean not null default false;
@@ -24,7 +24,7 @@ end $$;
 
 -- Who passes on a shard, and until when. A relay that is late finds that its lease is another's.
 create table relay_lease (
-    shard smallint primary key,
+    shard bigint primary key,
     holder uuid,
     expires_at timestamptz
 );
@@ -46,7 +46,7 @@ create table outbox_held (
     topic text not null,
     version bigint not null,
     body jsonb not null,
-    shard smallint not null,
+    shard bigint not null,
     shown jsonb,
     trace text not null,
     held_at timestamptz not null,

@@ -36,7 +36,7 @@ class Denial(Record, frozen=True):
     with fact as (
         select * from jsonb_to_recordset($1::jsonb) as fact (audit_id uuid, kind text,
             subject_type text, subject_id uuid, topic text, version bigint, body jsonb,
-            shard smallint, shown jsonb, trace text)
+            shard bigint, shown jsonb, trace text)
     ), audited as (
         insert into audit (audit_id, actor_id, permission, happened_at, recorded_at, request_id,
             action, outcome, entity_type, entity_id)

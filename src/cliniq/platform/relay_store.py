@@ -65,7 +65,7 @@ class Held(Record, frozen=True):
         update relay_lease set holder = null, expires_at = null
         where holder = $1 and shard not in (select shard from mine)
     )
-    select shard::bigint as shard from held order by shard
+    select shard from held order by shard
 """)
 async def renew(unit: Unit, relay_id: UUID, wall: datetime, expires_at: datetime) -> list[int]:
     """Keep the share of shards that is fair among the relays that live; return it.
@@ -79,14 +79,14 @@ async def renew(unit: Unit, relay_id: UUID, wall: datetime, expires_at: datetime
 @sql("""
     with gone as (delete from relay where relay_id = $1)
     update relay_lease set holder = null, expires_at = null where holder = $1
-    returning shard::bigint
+    returning shard
 """)
 async def leave(unit: Unit, relay_id: UUID) -> list[int]:
     """Give all shards up, and live no more; return what is free now."""
 
 
 @sql("""
-    select shard::bigint from relay_lease where shard = any($2::bigint[]) and holder = $1
+    select shard from relay_lease where shard = any($2) and holder = $1
     order by shard for update
 """)
 async def hold(unit: Unit, relay_id: UUID, shards: list[int]) -> list[int]:
@@ -94,10 +94,10 @@ async def hold(unit: Unit, relay_id: UUID, shards: list[int]) -> list[int]:
 
 
 @sql("""
-    select outbox_id, shard::bigint as shard, clinic_id, kind, subject_id, topic, version,
+    select outbox_id, shard, clinic_id, kind, subject_id, topic, version,
         convert_to(body::text, 'UTF8') as body, convert_to(shown::text, 'UTF8') as shown,
         recorded_at, trace, is_forwarded
-    from outbox where shard = any($1::bigint[]) and (not $3 or not is_forwarded)
+    from outbox where shard = any($1) and (not $3 or not is_forwarded)
     order by outbox_id limit $2
 """)
 async def list_waiting(
