@@ -19,7 +19,7 @@ from tests.architecture.statements import SRC, STATEMENTS, AnyStatement, bare, s
 NAME_THE_CLINIC = {
     "cliniq.domains.clinics.store.add_clinic",
     "cliniq.domains.access.store.add_membership",
-    "cliniq.platform.relay_store.set_aside",
+    "cliniq.platform.events_store.set_aside",
 }
 
 SPEAK_SQL = set("db events_store health live_store migrate provision relay_store sql".split())

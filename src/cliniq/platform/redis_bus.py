@@ -121,8 +121,8 @@ class RedisBus:
     async def listen(self, channel: str, heard: Heard) -> None:
         """Have `heard` called with whatever is said on a channel from when this returns.
 
-        Raises: DEPENDENCY_UNAVAILABLE 503 where Redis does not confirm it within
-        `PATIENCE_SECONDS`; nothing is heard then.
+        Bounds: waits `PATIENCE_SECONDS` for Redis to confirm it.
+        Raises: DEPENDENCY_UNAVAILABLE 503 where it does not; nothing is heard then.
         """
         listening = self._listening.setdefault(channel, [])
         listening.append(heard)

@@ -20,12 +20,12 @@ from prometheus_client.registry import Collector
 from cliniq.kernel.ids import new_id
 from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.kernel.scope import PlatformScope
-from cliniq.platform import relay_store
+from cliniq.platform import events_store, relay_store
 from cliniq.platform.bus import Bus, Message
 from cliniq.platform.db import Database, Unit, open_read_unit, open_unit
 from cliniq.platform.events import Told
+from cliniq.platform.events_store import Waiting
 from cliniq.platform.live import LiveEvent, message_of, topic_in
-from cliniq.platform.relay_store import Waiting
 
 log = structlog.get_logger(__name__)
 
@@ -190,7 +190,7 @@ class Relay:
         self._bell.leases_are_free = False
         async with open_unit(self._database, SCOPE) as unit:
             shards = await relay_store.renew(unit, self._relay_id, unit.wall, unit.wall + LEASE)
-            oldest = await relay_store.find_oldest(unit)
+            oldest = await events_store.find_oldest(unit)
         self._renew_at = now + RENEW_SECONDS
         self._trusted_until = now + LEASE.total_seconds()
         given_up = self._bell.held - set(shards)
@@ -240,7 +240,7 @@ class Relay:
             return []
         async with open_read_unit(self._database, SCOPE) as unit:
             shards = sorted(self._bell.held)
-            return await relay_store.list_waiting(unit, shards, BATCH, only_new=only_new)
+            return await events_store.list_waiting(unit, shards, BATCH, only_new=only_new)
 
     async def _is_published(self, waiting: Sequence[Waiting]) -> bool:
         """Say on the bus what may be watched, in order, outside every transaction."""
@@ -302,9 +302,9 @@ class Relay:
             mine = [row for row in waiting if row.shard in ours]
             taken: set[int] = set()
             if done := [row for row in mine if is_published or not row.topic]:
-                taken.update(await relay_store.remove(unit, *_span(done)))
+                taken.update(await events_store.remove(unit, *_span(done)))
             if owed := [row for row in mine if not is_published and row.topic]:
-                taken.update(await relay_store.mark_forwarded(unit, *_span(owed)))
+                taken.update(await events_store.mark_forwarded(unit, *_span(owed)))
             fresh = [row for row in mine if row.outbox_id in taken and not row.is_forwarded]
             if fresh:
                 await self._forward(unit, [_told(row) for row in fresh])
@@ -316,7 +316,9 @@ class Relay:
     async def _set_aside(self, row: Waiting, reason: str) -> None:
         async with open_unit(self._database, SCOPE) as unit:
             if await relay_store.hold(unit, self._relay_id, [row.shard]):
-                await relay_store.set_aside(unit, row.outbox_id, row.recorded_at, unit.wall, reason)
+                await events_store.set_aside(
+                    unit, row.outbox_id, row.recorded_at, unit.wall, reason
+                )
         del self._tries[row.outbox_id]
         self.figures.held.inc()
         log.error("a fact is held", outbox_id=row.outbox_id, kind=row.kind, reason=reason)
