@@ -97,7 +97,7 @@ platform account              select insert update
 platform clinic               select insert
 platform live_pass            select insert delete
 platform membership           select insert
-platform outbox               select delete
+platform outbox               select insert delete
 platform outbox.is_forwarded  update
 platform outbox_held          select insert delete
 platform person               select insert update

@@ -20,6 +20,7 @@ NAME_THE_CLINIC = {
     "cliniq.domains.clinics.store.add_clinic",
     "cliniq.domains.access.store.add_membership",
     "cliniq.platform.events_store.set_aside",
+    "cliniq.platform.events_store.put_back",
 }
 
 SPEAK_SQL = set("db events_store health live_store migrate provision relay_store sql".split())

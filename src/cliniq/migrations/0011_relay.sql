@@ -12,7 +12,7 @@ alter table outbox
     add column is_forwarded boolean not null default false;
 
 -- The platform passes on what every clinic tells. Partitions that are open already need its policy too.
-call admit_platform('outbox', 'select, delete');
+call admit_platform('outbox', 'select, insert, delete');
 grant update (is_forwarded) on outbox to cliniq_platform;
 do $$
 declare part regclass;

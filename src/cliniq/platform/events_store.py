@@ -142,6 +142,24 @@ async def list_held(unit: ReadUnit, most: int) -> list[Held]:
     """List what was set aside, oldest first."""
 
 
+@sql("""
+    with released as (
+        delete from outbox_held
+        returning clinic_id, outbox_id, kind, subject_id, topic, version, body, shard, trace
+    )
+    insert into outbox (clinic_id, outbox_id, recorded_at, kind, subject_id, topic, version, body,
+        shard, trace)
+    select clinic_id, outbox_id, $1, kind, subject_id, topic, version, body, shard, trace
+    from released
+    returning outbox_id
+""")
+async def put_back(unit: Unit, wall: datetime) -> list[int]:
+    """Have all that was set aside passed on again, as of now; return its numbers.
+
+    Those who watch have seen it already. The partition of its own day may be gone.
+    """
+
+
 @sql("select recorded_at from outbox order by outbox_id limit 1")
 async def find_oldest(unit: ReadUnit) -> datetime | None:
     """Say when the fact that waits longest was recorded."""

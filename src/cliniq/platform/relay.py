@@ -77,7 +77,7 @@ class Bell:
 
     def __init__(self, bus: Bus) -> None:
         self.held: frozenset[int] = frozenset()
-        self.leases_are_free = False
+        self.has_called = False
         self._bus = bus
         self._rung = asyncio.Event()
         self._elsewhere: set[int] = set()
@@ -96,14 +96,14 @@ class Bell:
         shards, self._elsewhere = self._elsewhere, set()
         self._bus.post(Message(CHANNEL, bytes(sorted(shards))))
 
-    def say_leases_are_free(self) -> None:
-        """Have others look for free shards at once."""
+    def call_all(self) -> None:
+        """Have every relay look at the leases at once: one has come or gone, or gave some up."""
         self._bus.post(Message(CHANNEL, b""))
 
     def hear(self, body: bytes) -> None:
         """Take what others say."""
         if not body:
-            self.leases_are_free = True
+            self.has_called = True
         if not body or not self.held.isdisjoint(body):
             self._rung.set()
 
@@ -135,12 +135,14 @@ class Relay:
         self._tries: Counter[int] = Counter()
         self._renew_at = 0.0  # on the loop's clock, as the next line
         self._trusted_until = 0.0
+        self._is_known = False  # to the others
         self._is_listening = False
         self._is_stopping = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Pass on in the background; in the end finish the batch under way, and free the shards."""
+        self._is_stopping = False
         task = asyncio.create_task(self._run())
         try:
             yield
@@ -150,6 +152,7 @@ class Relay:
             await asyncio.wait({task}, timeout=GRACE_SECONDS)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            self._is_listening = False
             await self._bus.ignore(CHANNEL, self._bell.hear)
 
     async def _run(self) -> None:
@@ -172,7 +175,7 @@ class Relay:
         """Renew when it is time; pass on a batch; wait unless there is more."""
         clock = asyncio.get_running_loop().time
         self._bell.rest()
-        if clock() >= self._renew_at or self._bell.leases_are_free:
+        if clock() >= self._renew_at or self._bell.has_called:
             await self._listen()
             await self.renew()
         if await self.pass_on() < BATCH and not self._is_stopping:
@@ -187,7 +190,7 @@ class Relay:
     async def renew(self) -> None:
         """Keep, take and give up shards, so that every living relay has its share."""
         now = asyncio.get_running_loop().time()
-        self._bell.leases_are_free = False
+        self._bell.has_called = False
         async with open_unit(self._database, SCOPE) as unit:
             shards = await relay_store.renew(unit, self._relay_id, unit.wall, unit.wall + LEASE)
             oldest = await events_store.find_oldest(unit)
@@ -195,8 +198,9 @@ class Relay:
         self._trusted_until = now + LEASE.total_seconds()
         given_up = self._bell.held - set(shards)
         self._hold(shards)
-        if given_up:
-            self._bell.say_leases_are_free()
+        if given_up or not self._is_known:
+            self._bell.call_all()
+        self._is_known = True
         age = (unit.wall - oldest).total_seconds() if oldest else 0.0
         self.figures.lag.set(max(0.0, age))
 
@@ -207,9 +211,10 @@ class Relay:
     async def leave(self) -> None:
         """Give all shards up, and tell the others."""
         self._hold(())
+        self._is_known = False
         async with open_unit(self._database, SCOPE) as unit:
             await relay_store.leave(unit, self._relay_id)
-        self._bell.say_leases_are_free()
+        self._bell.call_all()
 
     async def drain(self) -> None:
         """Pass on until nothing waits in the shards that can be had."""
