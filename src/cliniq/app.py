@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 
@@ -21,7 +21,6 @@ from cliniq.domains.identity.api import SignInDesk
 from cliniq.domains.patients import http as patients_http
 from cliniq.domains.queue import http as queue_http
 from cliniq.platform.backends import ALONE, Backends
-from cliniq.platform.bus import LocalBus
 from cliniq.platform.clock import Clocks
 from cliniq.platform.db import open_database
 from cliniq.platform.http import live as live_http
@@ -35,6 +34,8 @@ from cliniq.platform.http.switchboard import Switchboard
 from cliniq.platform.limits import Limits
 from cliniq.platform.live import Hub
 from cliniq.platform.passwords import Passwords
+from cliniq.platform.redis_bus import open_bus
+from cliniq.platform.relay import Bell, Relay, forward_to_nobody
 from cliniq.platform.signing import Keyring
 from cliniq.platform.telemetry import Metrics
 from cliniq.platform.tokens import AccessTokens
@@ -61,6 +62,7 @@ class House:
     entrance: Entrance
     desk: SignInDesk
     passwords: Passwords
+    relay: Relay
 
 
 @asynccontextmanager
@@ -69,19 +71,29 @@ async def open_house(
     master: str,
     pool_size: int,
     clocks: Clocks,
-    backends: Backends = ALONE,  # noqa: ARG001 - the bus and the storage will read it
+    backends: Backends = ALONE,
+    *,
+    relays: bool = True,
 ) -> AsyncIterator[House]:
-    """Open pools, keys and desks; close them in the other order."""
-    bus = LocalBus()
-    hub, keyring, limits = Hub(), Keyring(master), Limits(clocks.wall)
+    """Open pools, keys and desks; close them in the other order.
+
+    `relays`: this process takes its share in passing on what is told.
+    """
+    keyring, limits = Keyring(master), Limits(clocks.wall)
     tokens = AccessTokens(keyring, clocks.wall)
-    with Passwords() as passwords:
-        async with open_database(dsn, pool_size, clocks, hub.publish) as database:
-            doorkeeper = Doorkeeper(tokens, clocks.wall)
-            entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus)
-            desk = SignInDesk(database, passwords, tokens, keyring, limits, hub, hint_at)
-            yield House(entrance, desk, passwords)
-            hub.close()
+    async with AsyncExitStack() as stack:
+        passwords = stack.enter_context(Passwords())
+        bus = await stack.enter_async_context(open_bus(backends.redis_url))
+        hub, bell = Hub(bus), Bell(bus)
+        database = await stack.enter_async_context(open_database(dsn, pool_size, clocks, bell.ring))
+        relay = Relay(database, bus, bell, forward_to_nobody)
+        if relays:
+            await stack.enter_async_context(relay.running())
+        doorkeeper = Doorkeeper(tokens, clocks.wall)
+        entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus)
+        desk = SignInDesk(database, passwords, tokens, keyring, limits, hub, hint_at)
+        yield House(entrance, desk, passwords, relay)
+        hub.close()
 
 
 def build_app(
@@ -103,6 +115,7 @@ def build_app(
     app.state.stage = stage
     if house is not None:
         app.state.entrance = house.entrance
+        app.state.metrics.show(house.relay.figures.collectors)
         app.state.sign_in_desk = house.desk
     speak_problems(app)
     for room in ROOMS:

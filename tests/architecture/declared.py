@@ -22,7 +22,8 @@ claim                clinic=here person=own
 clinic               clinic=here person=clinics platform=all
 guardianship         clinic=here person=own
 membership           clinic=here person=self platform=all
-outbox               clinic=here person=here
+outbox               clinic=here person=here platform=all
+outbox_held          platform=all
 patient              clinic=here person=own
 person               clinic=new person=self platform=all
 practitioner         clinic=here person=clinics
@@ -34,7 +35,8 @@ site                 clinic=here person=clinics
 """
 # Of the installation, not of a clinic, and in nobody's sight but the platform's, if that.
 UNWALLED = set(
-    "account installation_role live_pass partitioned role_grant schema_step session".split()
+    "account installation_role live_pass partitioned relay relay_lease role_grant schema_step "
+    "session".split()
 )
 CUT_BY_RANGE = {
     "appointment",
@@ -95,7 +97,12 @@ platform account              select insert update
 platform clinic               select insert
 platform live_pass            select insert delete
 platform membership           select insert
+platform outbox               select insert delete
+platform outbox.is_forwarded  update
+platform outbox_held          select insert delete
 platform person               select insert update
+platform relay                select insert update delete
+platform relay_lease          select update
 platform schema_step          select
 platform security_event       insert
 platform session              select insert update

@@ -100,6 +100,7 @@ SINS = [
     ("domains/queue/models.py", "import fastapi", "9. the web"),
     ("domains/queue/http.py", "import pydantic", "10. pydantic"),
     ("platform/clock.py", "import cliniq.platform.upkeep", "11. no cycle"),
+    ("platform/limits.py", "import redis.asyncio", "12. Redis is known"),
 ]
 
 

@@ -424,7 +424,7 @@ async def test_staff_who_are_patients_too_watch_as_staff(
 
 
 async def test_watcher_hears_a_call_once_and_nothing_after_unsubscribing(
-    app: FastAPI, client: Client, clinic: SomeClinic
+    app: FastAPI, client: Client, clinic: SomeClinic, relaying: None
 ) -> None:
     someone, _, _ = await clinic.visit()
     (receipt,) = (await clinic.scan(client, someone)).json()["check_ins"]

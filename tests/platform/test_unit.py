@@ -64,6 +64,7 @@ async def test_commit_made_to_fail_is_never_answered_with_success_nor_told_to_an
     someone, _, _ = await alone.visit(NOON + timedelta(minutes=15))
     async with client_of(alone.house) as client:
         (receipt,) = (await alone.scan(client, first)).json()["check_ins"]
+        await alone.house.relay.drain()
         watcher = Connection(new_id())
 
         async def load() -> Snapshot:
@@ -82,9 +83,11 @@ async def test_commit_made_to_fail_is_never_answered_with_success_nor_told_to_an
         with capture_logs():
             refusal(await alone.scan(client, someone), 500, "INTERNAL")
         assert await written(own_admin, alone) == before
+        await alone.house.relay.drain()
         assert watcher.frames.empty()
         await own_admin.execute("drop trigger refuse on queue_entry")
         (receipt,) = (await alone.scan(client, someone)).json()["check_ins"]
+        await alone.house.relay.drain()
     assert receipt["ticket"] == 2
     assert not watcher.frames.empty()
 

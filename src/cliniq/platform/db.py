@@ -1,7 +1,7 @@
 """One request or job is one transaction in one scope. Only this module begins and commits."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -74,7 +74,7 @@ class Database:
     person: Pool
     platform: Pool
     clocks: Clocks
-    publish: Callable[[Any], None]  # what a committed unit tells this process
+    wake: Callable[[Iterable[int]], None]  # the relays of the shards in which a unit told facts
 
     def pool_of(self, scope: Scope) -> tuple[Pool, str]:
         """Say which pool serves a scope, and as which role."""
@@ -311,7 +311,10 @@ def open_read_unit(
 
 @asynccontextmanager
 async def open_database(
-    dsn: str, size: int, clocks: Clocks, publish: Callable[[Any], None] = lambda _told: None
+    dsn: str,
+    size: int,
+    clocks: Clocks,
+    wake: Callable[[Iterable[int]], None] = lambda _shards: None,
 ) -> AsyncIterator[Database]:
     """Open the three pools. Nothing to reset on release: a unit leaves nothing behind.
 
@@ -323,7 +326,7 @@ async def open_database(
             pool = await asyncpg.create_pool(dsn, min_size=1, max_size=each, reset=_leave_as_is)
             pools.append(pool)
         clinic, person, platform = pools
-        yield Database(clinic, person, platform, clocks, publish)
+        yield Database(clinic, person, platform, clocks, wake)
     finally:
         await _close(pools)
 

@@ -37,6 +37,19 @@ async def complaints(dsn: str) -> list[str]:
         await connection.close()
 
 
+async def count_held(dsn: str) -> int:
+    """Count the facts that no job could be made of, as the application's login.
+
+    Raises: OSError or asyncpg.PostgresError where the database cannot be reached.
+    """
+    connection = await asyncpg.connect(dsn, timeout=5)
+    try:
+        await connection.execute("set role cliniq_platform")
+        return int(await connection.fetchval("select count(*) from outbox_held"))
+    finally:
+        await connection.close()
+
+
 async def _of_the_server(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
     login = await connection.fetchrow("""
         select rolname, rolsuper, rolbypassrls,

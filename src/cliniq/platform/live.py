@@ -16,6 +16,7 @@ import structlog
 
 from cliniq.kernel.problem import DependencyUnavailable, Problem, RateLimitExceeded
 from cliniq.kernel.record import Record
+from cliniq.platform.bus import Bus, LocalBus, Message
 
 log = structlog.get_logger(__name__)
 
@@ -114,6 +115,7 @@ class Subscription:
         self._early: dict[int, LiveEvent] = {}
         self._gap: asyncio.TimerHandle | None = None
         self._reloading: asyncio.Task[None] | None = None
+        self._is_looking = self._is_stale = False
 
     async def refresh(self) -> None:
         """Send a snapshot, and what happened while it was taken.
@@ -121,7 +123,7 @@ class Subscription:
         Raises: the refusal of whoever loads the snapshot; the subscription is then dead.
         """
         self._version = None
-        snapshot = await self._load()
+        snapshot = await self._look()
         self._connection.send(
             {
                 "type": "snapshot",
@@ -134,6 +136,22 @@ class Subscription:
         self._version = snapshot.version
         self._early = {at: each for at, each in self._early.items() if at > snapshot.version}
         self._flush()
+
+    async def _look(self) -> Snapshot:
+        """Load a snapshot; once more where it may be older than what was lost meanwhile."""
+        self._is_looking = True
+        try:
+            while True:
+                self._is_stale = False
+                snapshot = await self._load()
+                if not self._is_stale:
+                    return snapshot
+        finally:
+            self._is_looking = False
+
+    def take(self, body: bytes) -> None:
+        """Take an event from the bus."""
+        self.offer(event_in(body))
 
     def offer(self, event: LiveEvent) -> None:
         """Take an event, in whatever order the commits of this process came to be told."""
@@ -167,17 +185,23 @@ class Subscription:
             self._gap.cancel()
             self._gap = None
         elif self._early and self._gap is None:
-            self._gap = asyncio.get_running_loop().call_later(GAP_SECONDS, self._mend)
+            self._gap = asyncio.get_running_loop().call_later(GAP_SECONDS, self.mend)
 
-    def _mend(self) -> None:
-        self._gap = None
+    def mend(self) -> None:
+        """Get a fresh snapshot; something may have been lost."""
+        if self._gap:
+            self._gap.cancel()
+            self._gap = None
+        if self._is_looking:
+            self._is_stale = True
+            return
         self._reloading = asyncio.get_running_loop().create_task(self._reload())
 
     async def _reload(self) -> None:
         try:
             await self.refresh()
         except DependencyUnavailable:
-            self._gap = asyncio.get_running_loop().call_later(GAP_SECONDS * 4, self._mend)
+            self._gap = asyncio.get_running_loop().call_later(GAP_SECONDS * 4, self.mend)
         except Problem as problem:
             self._connection.send(refusal(on_the_wire(self.topic), problem))
             self._forget()  # which cancels this very task; it has nothing left to do
@@ -187,9 +211,12 @@ class Subscription:
 
 
 class Hub:
-    """All subscriptions of this process."""
+    """All subscriptions of this process, over the bus between all."""
 
-    def __init__(self) -> None:
+    def __init__(self, bus: Bus | None = None) -> None:
+        self._bus = bus or LocalBus()
+        self._bus.on_gap(self.refresh_all)
+        self._ignoring: set[asyncio.Task[None]] = set()
         self._epoch = uuid4().hex
         self._watched: dict[str, set[Subscription]] = {}
         self._connections: set[Connection] = set()
@@ -231,6 +258,7 @@ class Hub:
         connection.subscriptions[topic] = subscription
         self._watched.setdefault(topic, set()).add(subscription)
         try:
+            await self._bus.listen(channel_of(topic), subscription.take)
             await subscription.refresh()
         except BaseException:
             self.unsubscribe(connection, topic)
@@ -242,6 +270,9 @@ class Hub:
         if subscription is None:
             return
         subscription.end()
+        ignoring = asyncio.ensure_future(self._bus.ignore(channel_of(topic), subscription.take))
+        self._ignoring.add(ignoring)
+        ignoring.add_done_callback(self._ignoring.discard)
         watchers = self._watched.get(topic, set())
         watchers.discard(subscription)
         if not watchers:
@@ -251,6 +282,12 @@ class Hub:
         """Tell everyone in this process who watches the event's topic."""
         for subscription in tuple(self._watched.get(event.topic, ())):
             subscription.offer(event)
+
+    def refresh_all(self) -> None:
+        """Send everyone a fresh snapshot: changes may have been lost."""
+        for watchers in self._watched.values():
+            for subscription in watchers:
+                subscription.mend()
 
     def end_session(self, session_id: UUID) -> None:
         """Close the sockets of a sign-in that has ended."""
@@ -262,6 +299,24 @@ class Hub:
         """Close every socket: the process is about to stop."""
         for connection in tuple(self._connections):
             connection.close()
+
+
+_DECODER = msgspec.msgpack.Decoder(LiveEvent)
+
+
+def message_of(event: LiveEvent) -> Message:
+    """Write an event as it crosses the bus."""
+    return Message(channel_of(event.topic), msgspec.msgpack.encode(event))
+
+
+def event_in(body: bytes) -> LiveEvent:
+    """Read an event that crossed the bus."""
+    return _DECODER.decode(body)
+
+
+def channel_of(topic: str) -> str:
+    """Name the bus channel of a topic."""
+    return f"live/{topic}"
 
 
 def refusal(topic: str, problem: Problem) -> dict[str, str]:

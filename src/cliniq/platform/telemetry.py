@@ -3,11 +3,13 @@
 import logging
 import sys
 import traceback
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.registry import Collector
 from structlog.typing import EventDict, WrappedLogger
 from typing_extensions import override
 
@@ -104,6 +106,11 @@ class Metrics:
             ["pool", "state"],
             registry=self.registry,
         )
+
+    def show(self, collectors: Iterable[Collector]) -> None:
+        """Show what another part of the process counts."""
+        for each in collectors:
+            self.registry.register(each)
 
     def exposition(self) -> bytes:
         """Write the metrics in Prometheus' text format."""

@@ -1,13 +1,12 @@
 """People who wait in a line, without a scan each; and a watcher who keeps a board by its events."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from cliniq.app import House
 from cliniq.domains.queue import api as queue
 from cliniq.domains.queue import service
 from cliniq.domains.queue.models import Board, CalledTicket
@@ -57,12 +56,6 @@ async def line_up(
 async def board_of(clinic: SomeClinic, queue_id: UUID) -> Snapshot:
     async with clinic.unit() as unit:
         return await service.watch_board(unit, queue_id)
-
-
-def heard(house: House, events: list[LiveEvent]) -> House:
-    """The same house, with somebody who hears what it tells its sockets."""
-    database = replace(house.entrance.database, publish=events.append)
-    return replace(house, entrance=replace(house.entrance, database=database))
 
 
 @dataclass
