@@ -11,7 +11,7 @@ from cliniq.platform.db import ReadUnit, Unit
 
 T = TypeVar("T")
 
-ONE_CLINIC = ClinicScope | PatientScope | GuestScope
+ONE_CLINIC = (ClinicScope, PatientScope, GuestScope)
 
 
 class Cached(Generic[T]):
@@ -36,7 +36,7 @@ async def cached(unit: ReadUnit, kind: Cached[T], *subject: UUID) -> T:
     cache, scope = unit.database.cache, unit.scope
     if cache is None or not isinstance(scope, ONE_CLINIC):
         return await kind.load(unit, *subject)
-    key = key_of(kind.name, scope.clinic_id, *subject)
+    key = key_of(kind.name, scope.clinic_id, subject[0] if subject else NOBODY)
     if unit.changed and key in unit.changed:
         return await kind.load(unit, *subject)
     entry = cache.kept(key)  # most often; spares what follows

@@ -390,11 +390,8 @@ async def test_person_who_tries_wrong_codes_is_asked_to_wait(
 async def retire(clinic: SomeClinic, *, newest: int, oldest: int) -> None:
     """Move a point's live keys, as the rotation of keys will."""
     async with clinic.unit() as unit:
-        await unit.connection.execute(
-            "update check_in_point set key_id = $1, oldest_key = $2 where check_in_point_id = $3",
-            newest,
-            oldest,
-            clinic.point.check_in_point_id,
+        await clinics.rekey_point(
+            unit, clinic.point.check_in_point_id, key_id=newest, oldest_key=oldest
         )
 
 

@@ -20,7 +20,7 @@ from cliniq.domains.checkin.errors import (
     QrInvalid,
     WrongLocation,
 )
-from cliniq.domains.checkin.events import CheckInCompleted
+from cliniq.domains.checkin.events import CheckInCompleted, WindowRuleAdded
 from cliniq.domains.checkin.models import (
     Candidate,
     CheckIn,
@@ -32,6 +32,7 @@ from cliniq.domains.checkin.models import (
     ScanPassSold,
     ScanResult,
     Verdict,
+    WindowRule,
 )
 from cliniq.domains.checkin.rules import (
     PASS_LIFE,
@@ -55,6 +56,7 @@ from cliniq.domains.queue import api as queue
 from cliniq.kernel.ids import ClinicId, new_id
 from cliniq.kernel.record import Record
 from cliniq.kernel.scope import GuestScope
+from cliniq.platform.cached import cached, changed
 from cliniq.platform.db import Database, ReadUnit, Unit, open_read_unit
 from cliniq.platform.events import tell
 from cliniq.platform.signing import MAC_BYTES, Keyring, from_text, to_text
@@ -198,6 +200,23 @@ async def scan(
     )
 
 
+async def add_rule(unit: Unit, rule_id: UUID, rule: WindowRule) -> None:
+    """Give the clinic a window of its own."""
+    await store.add_rule(unit, rule_id, rule)
+    changed(unit, store.RULES)
+    tell(
+        unit,
+        WindowRuleAdded(
+            rule_id, rule.site_id, rule.visit_type, rule.opens_minutes, rule.closes_minutes
+        ),
+    )
+
+
+async def warm(unit: ReadUnit) -> None:
+    """Have the windows of the unit's clinic in memory before anybody asks."""
+    await cached(unit, store.RULES)
+
+
 async def get_point(unit: ReadUnit, check_in_point_id: UUID) -> clinics.PointInPlace:
     """Find a check-in point of the clinic.
 
@@ -225,7 +244,7 @@ async def _look(unit: Unit, code: Code) -> _Scan:
     zones = {point.site_id: point.zone}
     if elsewhere := list({each.site_id for each in visits} - zones.keys()):
         zones |= {each.site_id: each.zone for each in await clinics.find_sites(unit, elsewhere)}
-    rules = await store.list_rules(unit) if visits else []
+    rules = await cached(unit, store.RULES) if visits else []
     sights = []
     for visit in visits:
         window, zone = choose_window(rules, visit), zones[visit.site_id]
