@@ -7,7 +7,8 @@ What a load read before a change was committed is never kept after the change wa
 import asyncio
 import random
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from hashlib import sha256
 from time import monotonic
 from typing import Any, Generic, NewType, TypeVar
@@ -118,10 +119,11 @@ class Cache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    @property
-    def away(self) -> int:
-        """Say how often the shelf has failed."""
-        return self._shelf.failures if self._shelf else 0
+    def counts(self) -> dict[str, int]:
+        """Count reads by where the answer was found, what is kept, and failures of the shelf."""
+        found = {name: self.reads[name] for name in ("shelf", "waited", "loaded")}
+        failed = self._shelf.failures if self._shelf else 0
+        return {"memory": self.hits, **found, "shelf_failed": failed}
 
     async def get(
         self, key: Key, codec: Codec[T], began: float, load: Callable[[], Awaitable[T]]
@@ -276,11 +278,12 @@ class Cache:
         bus.on_gap(self.drop_all)
         await bus.listen(CHANNEL, self._hear)
 
-    async def close(self) -> None:
-        """Finish what the shelf was to forget, as far as it listens."""
+    async def leave(self, bus: Bus) -> None:
+        """Finish what the shelf was to forget, as far as it listens, and hear no more."""
         if self._shelf:
             self._shelf.stop()
         await asyncio.gather(*self._telling, return_exceptions=True)
+        await bus.ignore(CHANNEL, self._hear)
         if self._shelf:
             await self._shelf.close()
 
@@ -305,3 +308,14 @@ def _text(key: Key) -> str:
     """Write a key for the shelf; a clinic's lie together in a cluster."""
     kind, clinic, subject = key
     return f"cliniq:cache:{{{clinic:032x}}}:{kind}:{subject:x}"
+
+
+@asynccontextmanager
+async def open_cache(redis_url: str | None, bus: Bus) -> AsyncIterator[Cache]:
+    """Open the cache of a process: beside Redis where there is one, joined to the bus."""
+    cache = Cache(Shelf(redis_url) if redis_url else None)
+    await cache.join(bus)
+    try:
+        yield cache
+    finally:
+        await cache.leave(bus)

@@ -1,11 +1,15 @@
 """Use cases of the check-in room. No HTTP and no SQL here."""
 
+import asyncio
 import hmac
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from hashlib import sha256
+from io import BytesIO
 from uuid import UUID
 from zoneinfo import ZoneInfo
+
+import segno
 
 from cliniq.domains.access import api as access
 from cliniq.domains.appointments import api as appointments
@@ -27,6 +31,9 @@ from cliniq.domains.checkin.models import (
     Code,
     CodeKind,
     Outcome,
+    Picture,
+    PictureFormat,
+    Poster,
     Receipt,
     ScanPass,
     ScanPassSold,
@@ -54,12 +61,14 @@ from cliniq.domains.clinics import api as clinics
 from cliniq.domains.patients import api as patients
 from cliniq.domains.queue import api as queue
 from cliniq.kernel.ids import ClinicId, new_id
+from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.kernel.record import Record
 from cliniq.kernel.scope import GuestScope
 from cliniq.platform.cached import cached, changed
 from cliniq.platform.db import Database, ReadUnit, Unit, open_read_unit
 from cliniq.platform.events import tell
 from cliniq.platform.signing import MAC_BYTES, Keyring, from_text, to_text
+from cliniq.platform.storage import Name, Storage, name_of
 
 CODE, PASS = "check-in-code", "scan-pass"
 AROUND = WIDEST + timedelta(days=2)  # whatever may count as today's lies within
@@ -88,6 +97,37 @@ def draw_code(keyring: Keyring, point: clinics.PointInPlace, kind: CodeKind, uni
     return sign_code(
         keyring, Code(kind, point.clinic_id, point.check_in_point_id, point.key_id, step)
     )
+
+
+def draw(url: str, picture_format: PictureFormat) -> bytes:
+    """Draw a QR code with a quiet zone; level M survives a scratched poster."""
+    picture = BytesIO()
+    segno.make_qr(url, error="m").save(picture, kind=picture_format.value, scale=8, border=4)
+    return picture.getvalue()
+
+
+def name_picture(poster: Poster, picture_format: PictureFormat) -> Name:
+    """Name a picture by what it shows: another key is another object, so copies never grow old."""
+    shown = sha256(poster.url.encode()).hexdigest()[:32]
+    where = ("check-in-codes", str(poster.check_in_point_id), shown)
+    return name_of(ClinicId(poster.clinic_id), *where, suffix=picture_format.value, public=True)
+
+
+async def print_code(storage: Storage, poster: Poster, picture_format: PictureFormat) -> Picture:
+    """Have the picture of a printed code in the storage, drawing it the first time.
+
+    It hangs on the wall, so it is public. Where the storage is away it is drawn all the same.
+    Idempotent: the same poster is the same object.
+    """
+    name = name_picture(poster, picture_format)
+    try:
+        if (kept := await storage.get(name)) is not None:
+            return Picture(kept.body, is_stored=True)
+        drawn = await asyncio.to_thread(draw, poster.url, picture_format)
+        await storage.put(name, drawn)
+    except DependencyUnavailable:
+        return Picture(await asyncio.to_thread(draw, poster.url, picture_format), is_stored=False)
+    return Picture(drawn, is_stored=True)
 
 
 async def exchange(
