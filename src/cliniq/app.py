@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
+from uuid import UUID
 
 import structlog
 from fastapi import FastAPI
@@ -27,7 +29,8 @@ from cliniq.kernel.ids import ClinicId
 from cliniq.kernel.scope import GuestScope, PlatformScope
 from cliniq.platform.backends import ALONE, Backends
 from cliniq.platform.bus import LocalBus
-from cliniq.platform.cache import open_cache
+from cliniq.platform.cache import Cache, open_cache
+from cliniq.platform.cached import Cached, forget
 from cliniq.platform.clock import Clocks
 from cliniq.platform.db import Database, open_database, open_read_unit
 from cliniq.platform.http import files, system
@@ -59,6 +62,13 @@ ROOMS = (
     demo,
 )
 WARMED = 200  # clinics of an installation, at start
+# What the cache keeps of a clinic, and the facts that make it stale.
+STALE: Mapping[str, Cached[Any]] = {
+    clinics.SiteOpened.kind: clinics.SITES,
+    clinics.PointOpened.kind: clinics.PLACES,
+    clinics.PointRekeyed.kind: clinics.PLACES,
+    checkin.WindowRuleAdded.kind: checkin.RULES,
+}
 
 log = structlog.get_logger(__name__)
 
@@ -164,6 +174,15 @@ async def _keep_up(app: FastAPI) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def forget_told(cache: Cache, kind: str, clinic_id: UUID) -> None:
+    """Have what a fact makes stale forgotten again, now that its telling has come through.
+
+    Whoever told it has done so already, unless it was killed right after its COMMIT.
+    """
+    if (stale := STALE.get(kind)) is not None:
+        forget(cache, stale, ClinicId(clinic_id))
 
 
 async def warm_up(database: Database) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import random
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from time import monotonic
 from typing import Any, Generic, NewType, TypeVar
@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from cliniq.kernel.ids import ClinicId
+from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.platform.bus import Bus, Message
 from cliniq.platform.cache_shelf import Shelf
 
@@ -30,6 +31,7 @@ NOBODY = UUID(int=0)
 MOST = 20_000  # entries of a process
 FRESH_SECONDS, KEPT_SECONDS = 240.0, 300.0  # alone: nobody else can change what is kept
 FRESH_BESIDE_SECONDS, KEPT_BESIDE_SECONDS = 5.0, 10.0  # beside a shelf: a lost word is soon made up
+JOIN_SECONDS = 2.0  # between two tries to hear the others
 JITTER = 0.2  # so that what was loaded together is not due together
 
 
@@ -113,6 +115,7 @@ class Cache:
         self._all_heard = float("-inf")  # whatever is not in `_heard` was forgotten then, at latest
         self._barred: Counter[Key] = Counter()  # changed here, and the shelf has yet to learn of it
         self._telling: set[asyncio.Task[None]] = set()
+        self._joining: asyncio.Task[None] | None = None
         self.hits = 0
         self.reads: Counter[str] = Counter()  # the rest, by where the answer was found
 
@@ -273,13 +276,26 @@ class Cache:
             self.drop_all()  # of another release: whatever it meant is gone
 
     async def join(self, bus: Bus) -> None:
-        """Hear what other processes forget. Raises: DEPENDENCY_UNAVAILABLE 503."""
+        """Hear what other processes forget; where the bus is away, as soon as it is back."""
         self._post = bus.post
         bus.on_gap(self.drop_all)
-        await bus.listen(CHANNEL, self._hear)
+        try:
+            await bus.listen(CHANNEL, self._hear)
+        except DependencyUnavailable:
+            self._joining = asyncio.get_running_loop().create_task(self._join_later(bus))
+
+    async def _join_later(self, bus: Bus) -> None:
+        while True:
+            await asyncio.sleep(JOIN_SECONDS)
+            with suppress(DependencyUnavailable):
+                await bus.listen(CHANNEL, self._hear)
+                self.drop_all()
+                return
 
     async def leave(self, bus: Bus) -> None:
         """Finish what the shelf was to forget, as far as it listens, and hear no more."""
+        if self._joining is not None:
+            self._joining.cancel()
         if self._shelf:
             self._shelf.stop()
         await asyncio.gather(*self._telling, return_exceptions=True)
