@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
+from uuid import UUID
 
+import structlog
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
@@ -14,17 +17,23 @@ from cliniq import __version__, demo
 from cliniq.domains.access import http as access_http
 from cliniq.domains.access.api import Doorkeeper, hint_at
 from cliniq.domains.appointments import http as appointments_http
+from cliniq.domains.checkin import api as checkin
 from cliniq.domains.checkin import http as checkin_http
+from cliniq.domains.clinics import api as clinics
 from cliniq.domains.clinics import http as clinics_http
 from cliniq.domains.identity import http as identity_http
 from cliniq.domains.identity.api import SignInDesk
 from cliniq.domains.patients import http as patients_http
 from cliniq.domains.queue import http as queue_http
+from cliniq.kernel.ids import ClinicId
+from cliniq.kernel.scope import GuestScope, PlatformScope
 from cliniq.platform.backends import ALONE, Backends
+from cliniq.platform.cache import Cache, open_cache
+from cliniq.platform.cached import Cached, forget
 from cliniq.platform.clock import Clocks
-from cliniq.platform.db import open_database
+from cliniq.platform.db import Database, open_database, open_read_unit
+from cliniq.platform.http import files, system
 from cliniq.platform.http import live as live_http
-from cliniq.platform.http import system
 from cliniq.platform.http.envelope import Envelope
 from cliniq.platform.http.guards import Entrance
 from cliniq.platform.http.live import Topic
@@ -37,6 +46,7 @@ from cliniq.platform.passwords import Passwords
 from cliniq.platform.redis_bus import open_bus
 from cliniq.platform.relay import Bell, Relay, forward_to_nobody
 from cliniq.platform.signing import Keyring
+from cliniq.platform.storage import open_storage
 from cliniq.platform.telemetry import Metrics
 from cliniq.platform.tokens import AccessTokens
 from cliniq.platform.upkeep import keep_up
@@ -52,6 +62,17 @@ ROOMS = (
     live_http,
     demo,
 )
+WARMED = 200  # clinics of an installation, at start
+# What the cache keeps of a clinic, and the facts that make it stale.
+STALE: Mapping[str, Cached[Any]] = {
+    clinics.SiteOpened.kind: clinics.SITES,
+    clinics.PointOpened.kind: clinics.PLACES,
+    clinics.PointRekeyed.kind: clinics.PLACES,
+    checkin.WindowRuleAdded.kind: checkin.RULES,
+}
+
+log = structlog.get_logger(__name__)
+
 TOPICS: Mapping[str, Topic] = {"queue": queue_http.queue_topic}
 
 
@@ -81,16 +102,20 @@ async def open_house(
     """
     keyring, limits = Keyring(master), Limits(clocks.wall)
     tokens = AccessTokens(keyring, clocks.wall)
+    storage = open_storage(backends, keyring, clocks.wall)
     async with AsyncExitStack() as stack:
         passwords = stack.enter_context(Passwords())
         bus = await stack.enter_async_context(open_bus(backends.redis_url))
+        cache = await stack.enter_async_context(open_cache(backends.redis_url, bus))
         hub, bell = Hub(bus), Bell(bus)
-        database = await stack.enter_async_context(open_database(dsn, pool_size, clocks, bell.ring))
+        database = await stack.enter_async_context(
+            open_database(dsn, pool_size, clocks, bell.ring, cache)
+        )
         relay = Relay(database, bus, bell, forward_to_nobody)
         if relays:
             await stack.enter_async_context(relay.running())
         doorkeeper = Doorkeeper(tokens, clocks.wall)
-        entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus)
+        entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus, storage)
         desk = SignInDesk(database, passwords, tokens, keyring, limits, hub, hint_at)
         yield House(entrance, desk, passwords, relay)
         hub.close()
@@ -111,16 +136,19 @@ def build_app(
     )
     app.state.address = address
     app.state.topics = TOPICS
-    app.state.metrics = Metrics()
+    metrics = app.state.metrics = Metrics()
     app.state.stage = stage
     if house is not None:
         app.state.entrance = house.entrance
         app.state.metrics.show(house.relay.figures.collectors)
         app.state.sign_in_desk = house.desk
+        if (cache := house.entrance.database.cache) is not None:
+            metrics.watch(cache.counts)
     speak_problems(app)
     for room in ROOMS:
         app.include_router(room.router, prefix=API)
     app.include_router(system.router)
+    app.include_router(files.router)
     if naked := unguarded_doors(app):
         raise RuntimeError(f"unguarded: {naked}")
     assets = StaticFiles(directory=str(resources.files("cliniq.web") / "assets"))
@@ -147,10 +175,38 @@ def _describe_problems(app: FastAPI) -> None:
 @asynccontextmanager
 async def _keep_up(app: FastAPI) -> AsyncIterator[None]:
     entrance: Entrance = app.state.entrance
-    upkeep = asyncio.create_task(keep_up(entrance.database))
+    tasks = [
+        asyncio.create_task(keep_up(entrance.database)),
+        asyncio.create_task(warm_up(entrance.database)),
+    ]
     try:
         yield
     finally:
-        upkeep.cancel()
-        with suppress(asyncio.CancelledError):
-            await upkeep
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def forget_told(cache: Cache, kind: str, clinic_id: UUID) -> None:
+    """Have what a fact makes stale forgotten again, now that its telling has come through.
+
+    Whoever told it has done so already, unless it was killed right after its COMMIT.
+    """
+    if (stale := STALE.get(kind)) is not None:
+        forget(cache, stale, ClinicId(clinic_id))
+
+
+async def warm_up(database: Database) -> None:
+    """Have what many will ask for in memory before they do.
+
+    Bounds: the first `WARMED` clinics, one after the other. Never raises: it is only a favour.
+    """
+    try:
+        async with open_read_unit(database, PlatformScope("warm the cache")) as unit:
+            known = await clinics.list_clinics(unit)
+        for clinic in known[:WARMED]:
+            async with open_read_unit(database, GuestScope(ClinicId(clinic.clinic_id))) as unit:
+                await clinics.warm(unit)
+                await checkin.warm(unit)
+    except Exception as error:  # noqa: BLE001 - whoever comes finds it cold
+        log.warning("the cache is not warm", error=type(error).__name__)

@@ -60,6 +60,7 @@ GET /api/v1/demo = public: people of a play
 GET / = public: a page, without any data of a patient
 GET /c/{code} = public: a page, without any data of a patient
 GET /problems/{code} = public: a page, without any data of a patient
+GET /files/{token} = public: the link itself is signed, for one file and for an hour
 GET /health/live = public: guarded by the network: not routed to from outside
 GET /health/ready = public: guarded by the network: not routed to from outside
 GET /health/startup = public: guarded by the network: not routed to from outside

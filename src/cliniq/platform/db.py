@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from time import monotonic
 from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, assert_never
 
@@ -29,6 +30,7 @@ from cliniq.kernel.scope import (
     Scope,
     SelfScope,
 )
+from cliniq.platform.cache import Cache, Key
 from cliniq.platform.clock import Clocks
 
 T = TypeVar("T")
@@ -75,6 +77,7 @@ class Database:
     platform: Pool
     clocks: Clocks
     wake: Callable[[Iterable[int]], None]  # the relays of the shards in which a unit told facts
+    cache: Cache | None = None  # without one, everything is asked for
 
     def pool_of(self, scope: Scope) -> tuple[Pool, str]:
         """Say which pool serves a scope, and as which role."""
@@ -102,11 +105,27 @@ class ReadUnit:
 
     begin: ClassVar[str] = "begin isolation level repeatable read read only"
 
-    __slots__ = ("connection", "database", "now", "request_id", "scope", "wall")
+    __slots__ = (
+        "began",
+        "changed",
+        "connection",
+        "database",
+        "now",
+        "request_id",
+        "scope",
+        "wall",
+    )
 
     def __init__(
-        self, connection: Connection, scope: Scope, database: Database, request_id: str
+        self,
+        connection: Connection,
+        scope: Scope,
+        database: Database,
+        request_id: str,
+        began: float = float("-inf"),
     ) -> None:
+        self.began = began  # before its snapshot was taken, on `monotonic`
+        self.changed: set[Key] = set()  # of the cache's keys, by this unit
         self.connection = connection
         self.scope = scope
         self.database = database
@@ -143,9 +162,14 @@ class Unit(ReadUnit):
     __slots__ = ("_afterwards", "_parting")
 
     def __init__(
-        self, connection: Connection, scope: Scope, database: Database, request_id: str
+        self,
+        connection: Connection,
+        scope: Scope,
+        database: Database,
+        request_id: str,
+        began: float = float("-inf"),
     ) -> None:
-        super().__init__(connection, scope, database, request_id)
+        super().__init__(connection, scope, database, request_id, began)
         self._parting: dict[Callable[[Unit, list[Any]], Awaitable[None]], list[Any]] = {}
         self._afterwards: list[Callable[[], None]] = []
 
@@ -212,13 +236,16 @@ class Opening(Generic[UnitT]):
             self._connection = await self._pool.acquire(timeout=PATIENCE_SECONDS)
         except (*ABSENT, asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # nobody gets in
             raise _absent(error) from error
+        began = monotonic()
         try:
             seating = self._seating or _believe(self.scope)
             await self._connection.execute(f"{self._kind.begin}; set local role {role}; {seating}")
         except BaseException as error:  # noqa: BLE001 - it goes on, in our words
             alive = await self._abandon()
             raise _translated(error, alive=alive) from None
-        self._unit = self._kind(self._connection, self.scope, self._database, self._request_id)
+        self._unit = self._kind(
+            self._connection, self.scope, self._database, self._request_id, began
+        )
         return self._unit
 
     async def __aexit__(
@@ -315,6 +342,7 @@ async def open_database(
     size: int,
     clocks: Clocks,
     wake: Callable[[Iterable[int]], None] = lambda _shards: None,
+    cache: Cache | None = None,
 ) -> AsyncIterator[Database]:
     """Open the three pools. Nothing to reset on release: a unit leaves nothing behind.
 
@@ -326,7 +354,7 @@ async def open_database(
             pool = await asyncpg.create_pool(dsn, min_size=1, max_size=each, reset=_leave_as_is)
             pools.append(pool)
         clinic, person, platform = pools
-        yield Database(clinic, person, platform, clocks, wake)
+        yield Database(clinic, person, platform, clocks, wake, cache)
     finally:
         await _close(pools)
 

@@ -171,7 +171,7 @@ async def list_queues(unit: ReadUnit, site_id: UUID | None, on_day: date | None)
     if site_id is not None:
         sites = [await clinics.get_site(unit, site_id)]
     else:
-        sites = await clinics.list_sites(unit)
+        sites = list(await clinics.list_sites(unit))
     todays = {
         site.site_id: on_day or unit.now.astimezone(ZoneInfo(site.zone)).date() for site in sites
     }

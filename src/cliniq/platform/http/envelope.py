@@ -1,6 +1,6 @@
 """The outermost layer: an id for every request, safe headers, a count and a line in the log."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 
 import structlog
@@ -24,6 +24,11 @@ _ALWAYS = [
     ),
 ]
 _PRIVATE = (b"cache-control", b"no-store")
+
+
+def _has_own(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a route has said itself how long its answer keeps: it holds nobody's rows."""
+    return any(name == _PRIVATE[0] for name, _ in headers)
 
 
 class Envelope:
@@ -58,7 +63,7 @@ class Envelope:
                 headers = message["headers"]
                 headers.append((b"x-request-id", exchange.request_id.encode()))
                 headers.extend(_ALWAYS)
-                if scope["path"].startswith("/api/"):
+                if scope["path"].startswith("/api/") and not _has_own(headers):
                     headers.append(_PRIVATE)
             await send(message)
 

@@ -21,6 +21,7 @@ from cliniq.platform.http.exchange import exchange_of
 from cliniq.platform.limits import Limits
 from cliniq.platform.live import Hub
 from cliniq.platform.signing import Keyring
+from cliniq.platform.storage import Storage
 
 UnitT = TypeVar("UnitT", bound=ReadUnit)
 
@@ -60,6 +61,7 @@ class Entrance:
     hub: Hub
     limits: Limits
     bus: Bus
+    storage: Storage
 
 
 def entrance_of(connection: HTTPConnection) -> Entrance:

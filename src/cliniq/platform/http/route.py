@@ -1,7 +1,8 @@
 """Routes behind one door each, encoded inside it and answered after it closed."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from functools import wraps
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import msgspec
@@ -11,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 from typing_extensions import override
 
@@ -26,11 +27,30 @@ from cliniq.platform.http.reader import reader_of
 API = "/api/v1"
 
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
 class Content(Record, frozen=True):
-    """An answer that is not JSON, such as a picture."""
+    """An answer that is not JSON, such as a picture; or, with a status of its own, none at all."""
 
     body: bytes
+    media_type: str | None
+    headers: Mapping[str, str] = NO_HEADERS
+    status: int | None = None
+
+
+class Streamed(Record, frozen=True):
+    """An answer too big to be held, in pieces."""
+
+    pieces: AsyncIterator[bytes]
     media_type: str
+    headers: Mapping[str, str] = NO_HEADERS
+
+
+class Afterwards(Record, frozen=True):
+    """What is left to do for an answer once the transaction is over: another system is asked."""
+
+    act: Callable[[], Awaitable[Content | Streamed]]
 
 
 class GuardedRoute(APIRoute):
@@ -49,11 +69,15 @@ class GuardedRoute(APIRoute):
             door = given[name]
             try:
                 async with door as given[name]:
-                    body, media_type = _encoded(await endpoint(**given))
+                    said = await endpoint(**given)
+                    response = _encoded(said, self.status_code)
+                if response is None:
+                    response = _encoded(await said.act(), self.status_code)
             except Problem as problem:
                 await door.remember(problem)
                 raise
-            return Response(body, self.status_code or 200, media_type=media_type)
+            assert response is not None  # noqa: S101 - nothing is put off twice
+            return response
 
         super().__init__(path, answer, **options)
         doors = [each for each in self.dependant.dependencies if each.name and is_policy(each)]
@@ -106,12 +130,25 @@ class RootRoute(GuardedRoute):
     base: ClassVar[str] = ""
 
 
-def _encoded(answer: Any) -> tuple[bytes, str | None]:
-    if isinstance(answer, Content):
-        return answer.body, answer.media_type
-    if answer is None:
-        return b"", None
-    return msgspec.json.encode(answer), "application/json"
+def _encoded(answer: Any, status: int | None) -> Response | None:
+    """Write an answer; nothing yet for what comes afterwards."""
+    match answer:
+        case Afterwards():
+            return None
+        case Content():
+            return Response(
+                answer.body, answer.status or status or 200, answer.headers, answer.media_type
+            )
+        case Streamed():
+            return StreamingResponse(
+                answer.pieces, status or 200, answer.headers, answer.media_type
+            )
+        case None:
+            return Response(b"", status or 200)
+        case _:
+            return Response(
+                msgspec.json.encode(answer), status or 200, media_type="application/json"
+            )
 
 
 def room(prefix: str, tag: str) -> APIRouter:
