@@ -33,8 +33,10 @@ from cliniq.platform.http.problems import SCHEMA, speak_problems
 from cliniq.platform.http.route import API, unguarded_doors
 from cliniq.platform.limits import Limits
 from cliniq.platform.live import Hub
+from cliniq.platform.outbound.client import Outbound, open_outbound
 from cliniq.platform.passwords import Passwords
 from cliniq.platform.signing import Keyring
+from cliniq.platform.slow import slow_log
 from cliniq.platform.telemetry import Metrics
 from cliniq.platform.tokens import AccessTokens
 from cliniq.platform.upkeep import keep_up
@@ -60,6 +62,8 @@ class House:
     entrance: Entrance
     desk: SignInDesk
     passwords: Passwords
+    outbound: Outbound
+    metrics: Metrics
 
 
 @asynccontextmanager
@@ -69,17 +73,22 @@ async def open_house(
     pool_size: int,
     clocks: Clocks,
     backends: Backends = ALONE,  # noqa: ARG001 - the bus and the storage will read it
+    slow_query_ms: int = 0,
 ) -> AsyncIterator[House]:
     """Open pools, keys and desks; close them in the other order."""
-    bus = LocalBus()
+    bus, metrics = LocalBus(), Metrics()
+    slow = slow_log(slow_query_ms, metrics.count_slow)
     hub, keyring, limits = Hub(), Keyring(master), Limits(clocks.wall)
     tokens = AccessTokens(keyring, clocks.wall)
     with Passwords() as passwords:
-        async with open_database(dsn, pool_size, clocks, hub.publish) as database:
+        async with (
+            open_outbound(clocks.wall, metrics) as outbound,
+            open_database(dsn, pool_size, clocks, hub.publish, slow) as database,
+        ):
             doorkeeper = Doorkeeper(tokens, clocks.wall)
             entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus)
             desk = SignInDesk(database, passwords, tokens, keyring, limits, hub, hint_at)
-            yield House(entrance, desk, passwords)
+            yield House(entrance, desk, passwords, outbound, metrics)
             hub.close()
 
 
@@ -98,7 +107,7 @@ def build_app(
     )
     app.state.address = address
     app.state.topics = TOPICS
-    app.state.metrics = Metrics()
+    app.state.metrics = house.metrics if house is not None else Metrics()
     app.state.stage = stage
     if house is not None:
         app.state.entrance = house.entrance

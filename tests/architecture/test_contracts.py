@@ -100,6 +100,10 @@ SINS = [
     ("domains/queue/models.py", "import fastapi", "9. the web"),
     ("domains/queue/http.py", "import pydantic", "10. pydantic"),
     ("platform/clock.py", "import cliniq.platform.upkeep", "11. no cycle"),
+    ("domains/queue/service.py", "import httpx2", "12. providers"),
+    ("platform/http/system.py", "import stamina", "12. providers"),
+    ("platform/telemetry.py", "from opentelemetry import trace", "13. traces"),
+    ("platform/outbound/client.py", "import opentelemetry.trace", "13. traces"),
 ]
 
 
