@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -131,7 +131,7 @@ class Caller:
 @asynccontextmanager
 async def calling(
     allowed: Sequence[str] = ("127.0.0.0/8",),
-    names: dict[str, Sequence[Sequence[str]]] | None = None,
+    names: Mapping[str, Sequence[Sequence[str]]] | None = None,
     trust: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Caller]:
     """Open a client that may call loopback and knows some names; each look-up takes the next."""
@@ -146,7 +146,7 @@ async def calling(
 class Names:
     """Resolves as it is told: each look-up of a name takes its next answer, the last one stays."""
 
-    def __init__(self, answers: dict[str, Sequence[Sequence[str]]]) -> None:
+    def __init__(self, answers: Mapping[str, Sequence[Sequence[str]]]) -> None:
         self._answers = {name: list(each) for name, each in answers.items()}
         self.asked: list[str] = []
 

@@ -19,55 +19,59 @@ TRIP = Trip(
 )
 
 
-def at(seconds: float) -> "timedelta":
+WELL = {"+": True, "-": False, "?": None}
+
+
+def at(seconds: float) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def end(breaker: Breaker, *ends: bool | None, after: float = 0) -> None:
-    for well in ends:
+def end(breaker: Breaker, ends: str, after: float = 0) -> None:
+    """Let calls end: well (+), badly (-), or so that it tells nothing (?)."""
+    for each in ends:
         era = breaker.enter(NOON + at(after))
         assert era is not None
-        breaker.leave(era, NOON + at(after), well=well)
+        breaker.leave(era, NOON + at(after), well=WELL[each])
 
 
 def opened() -> Breaker:
     breaker = Breaker(TRIP)
-    end(breaker, False, False, False)
+    end(breaker, "---")
     assert breaker.state(NOON) is State.OPEN
     return breaker
 
 
 def test_breaker_stays_closed_below_the_count() -> None:
     breaker = Breaker(TRIP)
-    end(breaker, False, False)
+    end(breaker, "--")
     assert breaker.state(NOON) is State.CLOSED
 
 
 def test_breaker_stays_closed_below_the_rate() -> None:
     breaker = Breaker(TRIP)
-    end(breaker, True, True, True, True, False, False, False)
+    end(breaker, "++++---")
     assert breaker.state(NOON) is State.CLOSED
-    end(breaker, False)
+    end(breaker, "-")
     assert breaker.state(NOON) is State.OPEN
 
 
 def test_breaker_forgets_what_is_older_than_its_window() -> None:
     breaker = Breaker(TRIP)
-    end(breaker, False, False)
-    end(breaker, False, after=61)
+    end(breaker, "--")
+    end(breaker, "-", after=61)
     assert breaker.state(NOON + at(61)) is State.CLOSED
 
 
 def test_breaker_remembers_only_so_many() -> None:
     breaker = Breaker(TRIP)
-    end(breaker, *[True] * 1000)
-    end(breaker, *[False] * 5)
+    end(breaker, "+" * 1000)
+    end(breaker, "-" * 5)
     assert breaker.state(NOON) is State.OPEN
 
 
 def test_what_tells_nothing_of_the_provider_is_not_counted() -> None:
     breaker = Breaker(TRIP)
-    end(breaker, *[None] * 20, False, False)
+    end(breaker, "?" * 20 + "--")
     assert breaker.state(NOON) is State.CLOSED
 
 
@@ -87,7 +91,7 @@ def test_half_open_breaker_lets_one_call_pass_and_closes_if_it_ends_well() -> No
     assert breaker.state(NOON + at(16)) is State.HALF_OPEN
     breaker.leave(probe, NOON + at(16), well=True)
     assert breaker.state(NOON + at(16)) is State.CLOSED
-    end(breaker, False, False, after=16)
+    end(breaker, "--", after=16)
     assert breaker.state(NOON + at(16)) is State.CLOSED, "it begins anew"
 
 
@@ -104,15 +108,15 @@ def test_each_probe_that_fails_doubles_the_pause_up_to_the_longest() -> None:
 
 def test_pause_is_short_again_after_a_recovery() -> None:
     breaker = opened()
-    end(breaker, False, after=15)
-    end(breaker, True, after=60)
-    end(breaker, False, False, False, after=61)
+    end(breaker, "-", after=15)
+    end(breaker, "+", after=60)
+    end(breaker, "---", after=61)
     assert breaker.wait_seconds(NOON + at(61)) == 15
 
 
 def test_probe_that_tells_nothing_lets_the_next_one_try() -> None:
     breaker = opened()
-    end(breaker, None, after=15)
+    end(breaker, "?", after=15)
     assert breaker.state(NOON + at(15)) is State.HALF_OPEN
     assert breaker.enter(NOON + at(15)) is not None
 
@@ -122,7 +126,7 @@ def test_call_from_before_it_opened_has_no_say_in_the_probe(*, well: bool | None
     breaker = Breaker(TRIP)
     old = breaker.enter(NOON)
     assert old is not None
-    end(breaker, False, False, False)
+    end(breaker, "---")
     probe = breaker.enter(NOON + at(15))
     breaker.leave(old, NOON + at(15), well=well)
     assert breaker.enter(NOON + at(15)) is None, "the probe is still under way"
@@ -156,10 +160,11 @@ def test_breaker_never_lets_two_probe_and_always_comes_to_an_end(
     inside: list[tuple[int, bool]] = []  # its era, and whether it is a probe
     for pause, act, well, which in steps:
         now += at(pause)
-        before = breaker.state(now)
+        before, wait = breaker.state(now), breaker.wait_seconds(now)
         if act == "enter":
             era = breaker.enter(now)
-            assert (era is None) == (breaker.wait_seconds(now) > 0 and before is not State.CLOSED)
+            assert (era is None) == (wait > 0)
+            assert wait > 0 or before is not State.OPEN
             if era is not None:
                 inside.append((era, before is State.HALF_OPEN))
         elif inside:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from cliniq.kernel.ids import ClinicId, new_id
-from cliniq.kernel.problem import Problem
 from cliniq.platform.outbound.provider import Provider, Request
 from cliniq.platform.outbound.refusals import (
     OutboundRequestRefused,
@@ -21,7 +20,7 @@ from cliniq.platform.outbound.refusals import (
     ProviderUnavailable,
 )
 from cliniq.platform.outbound.soundness import ensure_sound
-from tests.platform.outbound.servers import Caller, Server, calling, reply, serving
+from tests.platform.outbound.servers import Server, calling, reply, serving
 from tests.support import NOON
 
 CLINIC = ClinicId(new_id())
@@ -223,12 +222,12 @@ async def test_caller_who_goes_away_tells_nothing_of_the_provider() -> None:
             call = asyncio.create_task(
                 caller.outbound.call(CLINIC, provider_at(server), Request("GET", server.url()))
             )
-            while not server.open:
+            while not server.open:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0)
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-            while server.open:
+            while server.open:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0)
         assert caller.counted("cliniq_outbound_breakers", provider="acme", state="closed") == 1
         cancelled = {"provider": "acme", "outcome": "CANCELLED"}
@@ -309,11 +308,10 @@ async def test_secrets_are_in_no_log_no_metric_and_no_repr(
         with capture_logs() as journal:
             for status in (503, 403, 200):
                 server.replies[:] = [reply(status, body)]
-                try:
-                    answer = await caller.outbound.call(CLINIC, provider, request)
-                    assert CANARY not in repr(answer)
-                except Problem as problem:
-                    assert CANARY not in f"{problem!r}{problem}{problem.facts}"
+                (ended,) = await asyncio.gather(
+                    caller.outbound.call(CLINIC, provider, request), return_exceptions=True
+                )
+                assert CANARY not in f"{ended!r} {ended} {getattr(ended, 'facts', '')}"
         said = caller.metrics.exposition().decode()
     assert CANARY not in repr(request)
     assert CANARY not in said
