@@ -15,6 +15,8 @@ import asyncpg
 import httpx2
 import pytest
 from fastapi import FastAPI
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from cliniq.app import House, build_app, open_house
 from cliniq.platform.clock import Clocks
@@ -22,6 +24,7 @@ from cliniq.platform.embedded import embedded_server
 from cliniq.platform.migrate import migrate
 from cliniq.platform.provision import provision
 from cliniq.platform.source import Urls
+from cliniq.platform.traces import keep_traces
 from tests.support import SECRET, Admin, Client, Hands, SomeClinic, found_clinic
 
 COPIES = itertools.count()
@@ -99,6 +102,14 @@ async def client(app: FastAPI, hands: Hands) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    """Have this process trace, and keep every span that ends."""
+    kept = InMemorySpanExporter()
+    with keep_traces(SimpleSpanProcessor(kept), "test"):
+        yield kept
+
+
+@pytest.fixture
 async def own_urls(server: str, urls: Urls) -> AsyncIterator[Urls]:
     """A migrated database of a test's own, for those that change the schema."""
     name = f"{NAME}_{next(COPIES)}"
@@ -117,10 +128,14 @@ async def own_admin(server: str, own_urls: Urls) -> AsyncIterator[Admin]:
 
 
 @asynccontextmanager
-async def house_of(urls: Urls, clocks: Clocks | None = None, size: int = 4) -> AsyncIterator[House]:
+async def house_of(
+    urls: Urls, clocks: Clocks | None = None, size: int = 4, slow_query_ms: int = 0
+) -> AsyncIterator[House]:
     """Open a house on another database."""
     moving = Clocks(lambda: HANDS.clinic, lambda: HANDS.wall)
-    async with open_house(urls.application, SECRET, size, clocks or moving) as house:
+    async with open_house(
+        urls.application, SECRET, size, clocks or moving, slow_query_ms=slow_query_ms
+    ) as house:
         yield house
 
 

@@ -95,6 +95,7 @@ def trace_id() -> str:
 
 def span(
     name: str,
+    /,
     *,
     parent: str = "",
     links: Iterable[str] = (),
@@ -111,7 +112,7 @@ def span(
     return _open(_PROCESS.tracer, name, parent, links, kind, attributes)
 
 
-def note(name: str, **attributes: Value) -> None:
+def note(name: str, /, **attributes: Value) -> None:
     """Note a moment in the present span."""
     if _PROCESS.tracer is not None:
         trace.get_current_span().add_event(name, attributes)
