@@ -15,6 +15,8 @@ import asyncpg
 import httpx2
 import pytest
 from fastapi import FastAPI
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from cliniq.app import House, build_app, open_house
 from cliniq.platform.backends import ALONE, Backends
@@ -23,6 +25,7 @@ from cliniq.platform.embedded import embedded_server
 from cliniq.platform.migrate import migrate
 from cliniq.platform.provision import provision
 from cliniq.platform.source import Urls
+from cliniq.platform.traces import keep_traces
 from tests.redis_server import own_redis
 from tests.relays import free_leases
 from tests.support import SECRET, Admin, Client, Hands, SomeClinic, found_clinic
@@ -120,6 +123,14 @@ async def client(app: FastAPI, hands: Hands) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    """Have this process trace, and keep every span that ends."""
+    kept = InMemorySpanExporter()
+    with keep_traces(SimpleSpanProcessor(kept), "test"):
+        yield kept
+
+
+@pytest.fixture
 async def own_urls(server: str, urls: Urls) -> AsyncIterator[Urls]:
     """A migrated database of a test's own, for those that change the schema."""
     name = f"{NAME}_{next(COPIES)}"
@@ -149,7 +160,12 @@ async def house_of(
     """Open a house on another database. What it tells is passed on if asked, or by hand."""
     moving = Clocks(lambda: HANDS.clinic, lambda: HANDS.wall)
     async with open_house(
-        urls.application, SECRET, size, clocks or moving, backends, relays=relays
+        urls.application,
+        SECRET,
+        size,
+        clocks or moving,
+        backends,
+        relays=relays,
     ) as house:
         yield house
 

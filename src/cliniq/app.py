@@ -42,10 +42,12 @@ from cliniq.platform.http.route import API, unguarded_doors
 from cliniq.platform.http.switchboard import Switchboard
 from cliniq.platform.limits import Limits
 from cliniq.platform.live import Hub
+from cliniq.platform.outbound.client import Outbound, open_outbound
 from cliniq.platform.passwords import Passwords
 from cliniq.platform.redis_bus import open_bus
 from cliniq.platform.relay import Bell, Relay, forward_to_nobody
 from cliniq.platform.signing import Keyring
+from cliniq.platform.slow import slow_log
 from cliniq.platform.storage import open_storage
 from cliniq.platform.telemetry import Metrics
 from cliniq.platform.tokens import AccessTokens
@@ -84,6 +86,8 @@ class House:
     desk: SignInDesk
     passwords: Passwords
     relay: Relay
+    outbound: Outbound
+    metrics: Metrics
 
 
 @asynccontextmanager
@@ -100,16 +104,18 @@ async def open_house(
 
     `relays`: this process takes its share in passing on what is told.
     """
-    keyring, limits = Keyring(master), Limits(clocks.wall)
+    keyring, limits, metrics = Keyring(master), Limits(clocks.wall), Metrics()
     tokens = AccessTokens(keyring, clocks.wall)
     storage = open_storage(backends, keyring, clocks.wall)
+    slow = slow_log(backends.slow_query_ms, metrics.count_slow)
     async with AsyncExitStack() as stack:
         passwords = stack.enter_context(Passwords())
         bus = await stack.enter_async_context(open_bus(backends.redis_url))
         cache = await stack.enter_async_context(open_cache(backends.redis_url, bus))
+        outbound = await stack.enter_async_context(open_outbound(clocks.wall, metrics))
         hub, bell = Hub(bus), Bell(bus)
         database = await stack.enter_async_context(
-            open_database(dsn, pool_size, clocks, bell.ring, cache)
+            open_database(dsn, pool_size, clocks, bell.ring, cache, slow)
         )
         relay = Relay(database, bus, bell, forward_to_nobody)
         if relays:
@@ -117,7 +123,7 @@ async def open_house(
         doorkeeper = Doorkeeper(tokens, clocks.wall)
         entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus, storage)
         desk = SignInDesk(database, passwords, tokens, keyring, limits, hub, hint_at)
-        yield House(entrance, desk, passwords, relay)
+        yield House(entrance, desk, passwords, relay, outbound, metrics)
         hub.close()
 
 
@@ -136,7 +142,7 @@ def build_app(
     )
     app.state.address = address
     app.state.topics = TOPICS
-    metrics = app.state.metrics = Metrics()
+    metrics = app.state.metrics = house.metrics if house is not None else Metrics()
     app.state.stage = stage
     if house is not None:
         app.state.entrance = house.entrance

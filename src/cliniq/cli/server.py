@@ -19,6 +19,7 @@ from cliniq.platform.migrate import migrate
 from cliniq.platform.settings import Settings, load_settings, master_secret
 from cliniq.platform.source import database_urls, owner_of
 from cliniq.platform.telemetry import configure_logs
+from cliniq.platform.traces import configure_traces
 from cliniq.platform.upkeep import upkeep
 
 GRACE_SECONDS = 10
@@ -48,7 +49,7 @@ async def up(*, demo: bool) -> None:
     """
     settings = load_settings()
     configure_logs(settings.log_level)
-    with _listening(settings) as listener:
+    with configure_traces(settings.otlp_url, "api"), _listening(settings) as listener:
         async with database_urls(settings) as urls:
             await migrate(owner_of(urls), Clocks())
             await _serve(settings, urls.application, listener, demo=demo)
@@ -61,7 +62,7 @@ async def serve_only() -> None:
     """
     settings = load_settings()
     configure_logs(settings.log_level)
-    with _listening(settings) as listener:
+    with configure_traces(settings.otlp_url, "api"), _listening(settings) as listener:
         async with database_urls(settings) as urls:
             await _serve(settings, urls.application, listener, demo=False)
 
@@ -88,7 +89,11 @@ async def _serve(settings: Settings, dsn: str, listener: socket.socket, *, demo:
     if wrong := await complaints(dsn):
         raise StartRefused(wrong[0])
     async with open_house(
-        dsn, master_secret(settings), settings.pool_size, Clocks(), settings.backends
+        dsn,
+        master_secret(settings),
+        settings.pool_size,
+        Clocks(),
+        settings.backends,
     ) as house:
         await _look_ahead(house)
         stage = await set_stage(house.entrance, house.desk) if demo else None

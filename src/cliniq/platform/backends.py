@@ -14,13 +14,15 @@ class Backends(Record, frozen=True):
     `storage_url` is `file:<folder>`, `memory:` or `s3://bucket/prefix?endpoint=...&region=...`;
     `storage_public_url` is the address under which a CDN serves what is public in it. Without
     `storage_key_id` and `storage_secret` the usual variables and roles of AWS count.
-    `pooler`: a transaction pooler such as PgBouncer stands before the database.
+    `pooler`: a transaction pooler such as PgBouncer stands before the database. A statement slower
+    than `slow_query_ms` is logged; 0 for none.
     """
 
     redis_url: str | None = None
     storage_url: str = "memory:"
     storage_public_url: str | None = None
     pooler: bool = False
+    slow_query_ms: int = 0
     storage_key_id: str | None = None
     storage_secret: str | None = None
 

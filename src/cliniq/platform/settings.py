@@ -169,6 +169,7 @@ class Settings(BaseModel):
             storage_url=self.storage_url or f"file:{self.data_dir / 'storage'}",
             storage_public_url=self.storage_public_url,
             pooler=self.database_pooler == "transaction",
+            slow_query_ms=self.slow_query_ms,
             storage_key_id=self.storage_key_id,
             storage_secret=(
                 self.storage_secret.get_secret_value() if self.storage_secret else None

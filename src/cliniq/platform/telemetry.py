@@ -14,7 +14,10 @@ from prometheus_client.registry import Collector
 from structlog.typing import EventDict, WrappedLogger
 from typing_extensions import override
 
+from cliniq.platform.traces import trace_id
+
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5)
+SLOW_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 def configure_logs(level: str) -> None:
@@ -25,6 +28,7 @@ def configure_logs(level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
+            _say_which_trace,
             _say_where,
             structlog.processors.JSONRenderer(serializer=_encode),
         ],
@@ -51,6 +55,13 @@ class _Line(logging.Formatter):
         if record.exc_info and record.exc_info[1]:
             entry["trace"] = _trace(record.exc_info[1])
         return _encode(entry).decode()
+
+
+def _say_which_trace(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
+    """Write in which trace it happened; `trace_id` is the request's id, in answers and here."""
+    if trace := trace_id():
+        entry["otel_trace_id"] = trace
+    return entry
 
 
 def _say_where(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
@@ -107,6 +118,53 @@ class Metrics:
             ["pool", "state"],
             registry=self.registry,
         )
+        self.waiting = Gauge(
+            "cliniq_database_waiting",
+            "Units that wait for a connection, by database role",
+            ["role"],
+            registry=self.registry,
+        )
+        self.slow_statements = Histogram(
+            "cliniq_slow_statement_seconds",
+            "Statements slower than CLINIQ_SLOW_QUERY_MS, by name",
+            ["statement"],
+            registry=self.registry,
+            buckets=SLOW_BUCKETS,
+        )
+        self.outbound_calls = Counter(
+            "cliniq_outbound_calls",
+            "Calls to providers, by how they ended",
+            ["provider", "outcome"],
+            registry=self.registry,
+        )
+        self.outbound_seconds = Histogram(
+            "cliniq_outbound_seconds",
+            "Time of a call to a provider, with all its attempts",
+            ["provider"],
+            registry=self.registry,
+            buckets=SLOW_BUCKETS,
+        )
+        self.outbound_in_flight = Gauge(
+            "cliniq_outbound_in_flight",
+            "Calls to providers that are under way",
+            ["provider"],
+            registry=self.registry,
+        )
+        self.outbound_breakers = Gauge(
+            "cliniq_outbound_breakers",
+            "Breakers, one for each clinic that calls a provider, by state",
+            ["provider", "state"],
+            registry=self.registry,
+        )
+        self._readings: list[Callable[[], None]] = []
+
+    def count_slow(self, statement: str, seconds: float) -> None:
+        """Count a slow statement; its name is one of those that are declared."""
+        self.slow_statements.labels(statement).observe(seconds)
+
+    def before_reading(self, count: Callable[[], None]) -> None:
+        """Have something counted whenever the metrics are read."""
+        self._readings.append(count)
 
     def show(self, collectors: Iterable[Collector]) -> None:
         """Show what another part of the process counts."""
@@ -119,6 +177,8 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Write the metrics in Prometheus' text format."""
+        for count in self._readings:
+            count()
         return generate_latest(self.registry)
 
 
