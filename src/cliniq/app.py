@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 
 from fastapi import FastAPI
@@ -20,19 +21,22 @@ from cliniq.domains.identity import http as identity_http
 from cliniq.domains.identity.api import SignInDesk
 from cliniq.domains.patients import http as patients_http
 from cliniq.domains.queue import http as queue_http
+from cliniq.kernel.scope import PlatformScope
+from cliniq.platform import live_store
 from cliniq.platform.backends import ALONE, Backends
 from cliniq.platform.bus import LocalBus
 from cliniq.platform.clock import Clocks
-from cliniq.platform.db import open_database
+from cliniq.platform.db import Database, open_database, open_read_unit
 from cliniq.platform.http import live as live_http
 from cliniq.platform.http import system
 from cliniq.platform.http.envelope import Envelope
 from cliniq.platform.http.guards import Entrance
-from cliniq.platform.http.live import Topic
 from cliniq.platform.http.problems import SCHEMA, speak_problems
 from cliniq.platform.http.route import API, unguarded_doors
+from cliniq.platform.http.topics import Topic
 from cliniq.platform.limits import Limits
-from cliniq.platform.live import Hub
+from cliniq.platform.live import Hub, message_of
+from cliniq.platform.live_passes import Passes, open_spent
 from cliniq.platform.passwords import Passwords
 from cliniq.platform.signing import Keyring
 from cliniq.platform.telemetry import Metrics
@@ -68,19 +72,33 @@ async def open_house(
     master: str,
     pool_size: int,
     clocks: Clocks,
-    backends: Backends = ALONE,  # noqa: ARG001 - the bus and the storage will read it
+    backends: Backends = ALONE,
 ) -> AsyncIterator[House]:
     """Open pools, keys and desks; close them in the other order."""
     bus = LocalBus()
-    hub, keyring, limits = Hub(), Keyring(master), Limits(clocks.wall)
+    hub, keyring, limits = Hub(bus), Keyring(master), Limits(clocks.wall)
     tokens = AccessTokens(keyring, clocks.wall)
     with Passwords() as passwords:
-        async with open_database(dsn, pool_size, clocks, hub.publish) as database:
+        tell = lambda event: bus.post(message_of(event))  # noqa: E731
+        async with (
+            open_database(dsn, pool_size, clocks, tell) as database,
+            open_spent(backends.redis_url, database, clocks.wall) as spent,
+        ):
+            passes = Passes(keyring, clocks.wall, spent)
             doorkeeper = Doorkeeper(tokens, clocks.wall)
-            entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus)
+            entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus, passes)
             desk = SignInDesk(database, passwords, tokens, keyring, limits, hub, hint_at)
-            yield House(entrance, desk, passwords)
-            hub.close()
+            await hub.open(partial(_read_epoch, database))
+            try:
+                yield House(entrance, desk, passwords)
+            finally:
+                hub.close()
+
+
+async def _read_epoch(database: Database) -> str:
+    """Name the history of the database, for the hub."""
+    async with open_read_unit(database, PlatformScope("read the epoch")) as unit:
+        return await live_store.read_epoch(unit)
 
 
 def build_app(

@@ -1,4 +1,4 @@
-"""`cliniq`: up, serve, migrate, provision, openapi, doctor."""
+"""`cliniq`: up, serve, migrate, provision, openapi, asyncapi, doctor."""
 
 import asyncio
 import json
@@ -20,6 +20,7 @@ from cliniq import app as composition
 from cliniq.cli import checks, server
 from cliniq.platform.clock import Clocks
 from cliniq.platform.embedded import EmbeddedDatabaseRefused
+from cliniq.platform.http.asyncapi import describe_live
 from cliniq.platform.migrate import MigrationRefused
 from cliniq.platform.migrate import migrate as run_migrations
 from cliniq.platform.provision import provision as make_roles
@@ -108,6 +109,18 @@ def openapi(
 ) -> None:
     """Print the OpenAPI document; needs no server and no database."""
     document = json.dumps(composition.build_app().openapi(), indent=2) + "\n"
+    if output is None:
+        typer.echo(document, nl=False)
+    else:
+        output.write_text(document, encoding="utf-8")
+
+
+@cli.command()
+def asyncapi(
+    output: Annotated[Path | None, typer.Option(help="A file instead of standard output.")] = None,
+) -> None:
+    """Print the AsyncAPI document of the live socket; needs no server and no database."""
+    document = json.dumps(describe_live(composition.TOPICS), indent=2) + "\n"
     if output is None:
         typer.echo(document, nl=False)
     else:

@@ -48,7 +48,10 @@ class GuardedRoute(APIRoute):
             door = given[name]
             try:
                 async with door as given[name]:
-                    body, media_type = _encoded(await endpoint(**given))
+                    said = await endpoint(**given)
+                    if isinstance(said, Response):  # a stream, which has let go of its door
+                        return said
+                    body, media_type = _encoded(said)
             except Problem as problem:
                 await door.remember(problem)
                 raise

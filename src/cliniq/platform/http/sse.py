@@ -1,0 +1,172 @@
+"""Live topics as Server-Sent Events: for boards, which only listen."""
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from typing import Self
+from uuid import UUID
+
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
+
+from cliniq.kernel.ids import ClinicId
+from cliniq.kernel.problem import DependencyUnavailable, Problem, RateLimitExceeded
+from cliniq.kernel.scope import Caller
+from cliniq.platform.http.exchange import exchange_of
+from cliniq.platform.http.guards import (
+    Entrance,
+    Policy,
+    clinic_named,
+    entrance_of,
+    signed_in,
+)
+from cliniq.platform.http.problems import problems
+from cliniq.platform.http.topics import Reader, Topic
+from cliniq.platform.live import Connection
+from cliniq.platform.live_frames import LONGEST_EPOCH
+
+MEDIA_TYPE = "text/event-stream"
+SILENCE_SECONDS = 15  # then a comment, so that nobody between us takes the stream for dead
+PATIENCE_SECONDS = 10
+_MARK = re.compile(rf"([0-9a-f]{{1,{LONGEST_EPOCH}}}):([0-9]{{1,18}})")
+
+RESPONSES = problems(RateLimitExceeded, DependencyUnavailable) | {
+    200: {
+        "description": "`data` of each event is a frame as `/asyncapi.json` describes it; `id` is"
+        " what `Last-Event-ID` resumes from; comments keep the stream alive.",
+        "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+    }
+}
+
+
+class Audience:
+    """Somebody who is signed in and may ask to watch a kind of topic; its own door decides.
+
+    It stands where the door of a route stands, but no transaction is open while a stream is.
+    """
+
+    def __init__(
+        self,
+        entrance: Entrance,
+        topic: Topic,
+        caller: Caller,
+        clinic_id: ClinicId,
+        connection: HTTPConnection,
+    ) -> None:
+        self._entrance = entrance
+        self._topic = topic
+        self._caller = caller
+        self._clinic_id = clinic_id
+        self._request = connection
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def remember(self, problem: Problem) -> None:
+        """Whoever was refused is remembered by the topic's door already."""
+
+    async def follow(self, of_id: UUID) -> "EventStream":
+        """Watch a topic, from where the reader left off where that can be had.
+
+        Raises: what the topic's door refuses with; RATE_LIMIT_EXCEEDED 429 for too many streams.
+        """
+        hub, request = self._entrance.hub, self._request
+        address = request.client.host if request.client else None
+        connection = Connection(self._caller.session_id, self._caller.person_id, address)
+        hub.join(connection)
+        request_id = exchange_of(request).request_id
+        reader = Reader(
+            self._entrance, self._topic, self._caller, self._clinic_id, of_id, request_id
+        )
+        left_off = _MARK.fullmatch(request.headers.get("last-event-id", ""))
+        epoch, since = (left_off[1], int(left_off[2])) if left_off else (None, None)
+        try:
+            await hub.subscribe(connection, reader.name, reader.load, since, epoch)
+        except BaseException:
+            hub.leave(connection)
+            raise
+        return EventStream(connection, hub.leave)
+
+
+class Following(Policy):
+    """Lets in whoever may watch a kind of topic, to listen for as long as they like."""
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+
+    @property
+    @override
+    def words(self) -> str:
+        return self.topic.guard.words
+
+    @property
+    @override
+    def refusals(self) -> Sequence[type[Problem]]:
+        return self.topic.guard.refusals
+
+    async def __call__(self, connection: HTTPConnection) -> Audience:
+        """Know the caller. Raises: UNAUTHENTICATED 401."""
+        caller = signed_in(connection)
+        clinic_id = clinic_named(connection, caller)
+        return Audience(entrance_of(connection), self.topic, caller, clinic_id, connection)
+
+
+class EventStream(Response):
+    """Frames as they come, until either side has had enough."""
+
+    media_type: str | None = MEDIA_TYPE
+
+    def __init__(self, connection: Connection, leave: Callable[[Connection], None]) -> None:
+        super().__init__(headers={"x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._connection = connection
+        self._leave = leave
+        self._ready = asyncio.Event()
+        connection.attend(self._ready.set)
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+            await send(start)
+            tasks = [asyncio.create_task(each) for each in (self._write(send), _gone(receive))]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._leave(self._connection)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(
+                *tasks, return_exceptions=True
+            )  # a reader who has gone is no error
+
+    async def _write(self, send: Send) -> None:
+        connection = self._connection
+        while True:
+            self._ready.clear()
+            lines = b"".join(frame.lines for frame in connection.take())
+            if lines or not connection.is_over:
+                await _send(send, lines or b": beat\n\n", more=True)
+            if connection.is_over and not connection.frames:
+                await _send(send, b"", more=False)
+                return
+            try:
+                await asyncio.wait_for(self._ready.wait(), SILENCE_SECONDS)
+            except TimeoutError:
+                continue
+
+
+async def _send(send: Send, body: bytes, *, more: bool) -> None:
+    """Send a piece; whoever takes nothing for `PATIENCE_SECONDS` is given up."""
+    message = {"type": "http.response.body", "body": body, "more_body": more}
+    await asyncio.wait_for(send(message), PATIENCE_SECONDS)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
