@@ -54,7 +54,7 @@ GET /api/v1/appointments/check-in/locations = checkin:read
 GET /api/v1/appointments/locations/{location_id}/qr-code = checkin:read
 GET /api/v1/queues = queue:read
 GET /api/v1/queues/{queue_id} = queue:read
-GET /api/v1/queues/{queue_id}/events = queue:read or self
+GET /api/v1/queues/{queue_id}/events = queue:read
 GET /api/v1/queues/{queue_id}/entries/{entry_id} = queue:read or self
 POST /api/v1/queues/{queue_id}/calls = queue:call
 POST /api/v1/queues/entries/{entry_id}/start = queue:call
@@ -255,6 +255,12 @@ def test_every_topic_has_a_guard_that_only_reads() -> None:
     assert streamed
     for topic in streamed:
         assert TOPICS[topic.name] is topic
+    assert kind_of_guard_of_streams() == {ReadUnit}
+
+
+def kind_of_guard_of_streams() -> set[Any]:
+    followings = [policy for _, policy, _ in doors(build_app()) if isinstance(policy, Following)]
+    return {kind_of(each.guard) for each in followings}
 
 
 def test_topic_without_such_a_guard_is_found() -> None:

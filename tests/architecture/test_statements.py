@@ -42,7 +42,7 @@ OWNED = {
     "queue": "count_ahead queue queue_entry show_board",
     "checkin": "check_in check_in_claim check_in_rule",
     "events": "audit open_partitions outbox partitioned record_denial schema_step security_event",
-    "live": "live_pass",
+    "live": "live_epoch live_pass",
 }
 # An appointment is found by the start that its booking holds, so that one partition is read.
 LENT = {"appointments": {"booking"}}

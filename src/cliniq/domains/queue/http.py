@@ -74,8 +74,11 @@ async def get_queue(unit: MayRead, queue_id: UUID) -> QueueSnapshot:
     response_model=None,
     responses=joined(problems(Forbidden, errors.QueueNotFound), RESPONSES),
 )
-async def follow_queue(
-    audience: Annotated[Audience, Depends(Following(queue_topic))], queue_id: UUID
+async def list_queue_events(
+    audience: Annotated[
+        Audience, Depends(Following(queue_topic, Guard(ReadUnit, Permission.QUEUE_READ)))
+    ],
+    queue_id: UUID,
 ) -> EventStream:
     """Follow a queue's tickets as they change, as Server-Sent Events: for boards."""
     return await audience.follow(queue_id)

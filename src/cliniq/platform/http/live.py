@@ -256,8 +256,8 @@ async def _obey(socket: WebSocket, caller: Caller, connection: Connection, frame
     if topic is None or frame.clinic_id is None:
         raise NotFound
     of_id, clinic_id = UUID(of), ClinicId(frame.clinic_id)
-    request_id = exchange_of(socket).request_id
-    reader = Reader(entrance, topic, caller, clinic_id, of_id, request_id)
+    action, request_id = f"SUBSCRIBE {name}", exchange_of(socket).request_id
+    reader = Reader(entrance, topic, topic.guard, caller, clinic_id, of_id, action, request_id)
     if isinstance(frame, Unsubscribe):
         entrance.hub.unsubscribe(connection, reader.name)
         return

@@ -11,12 +11,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from cliniq.kernel.ids import ClinicId
 from cliniq.kernel.problem import DependencyUnavailable, Problem, RateLimitExceeded
-from cliniq.kernel.scope import Caller
+from cliniq.platform.db import ReadUnit
 from cliniq.platform.http.exchange import exchange_of
 from cliniq.platform.http.guards import (
-    Entrance,
+    Guard,
     Policy,
     clinic_named,
     entrance_of,
@@ -42,24 +41,16 @@ RESPONSES = problems(RateLimitExceeded, DependencyUnavailable) | {
 
 
 class Audience:
-    """Somebody who is signed in and may ask to watch a kind of topic; its own door decides.
+    """Somebody who is signed in and may ask to watch a kind of topic; the guard decides.
 
     It stands where the door of a route stands, but no transaction is open while a stream is.
     """
 
-    def __init__(
-        self,
-        entrance: Entrance,
-        topic: Topic,
-        caller: Caller,
-        clinic_id: ClinicId,
-        connection: HTTPConnection,
-    ) -> None:
-        self._entrance = entrance
-        self._topic = topic
-        self._caller = caller
-        self._clinic_id = clinic_id
+    def __init__(self, following: "Following", connection: HTTPConnection) -> None:
+        self._following = following
         self._request = connection
+        self._caller = signed_in(connection)
+        self._clinic_id = clinic_named(connection, self._caller)
 
     async def __aenter__(self) -> Self:
         return self
@@ -73,18 +64,16 @@ class Audience:
     async def follow(self, of_id: UUID) -> "EventStream":
         """Watch a topic, from where the reader left off where that can be had.
 
-        Raises: what the topic's door refuses with; RATE_LIMIT_EXCEEDED 429 for too many streams.
+        Raises: what the guard refuses with; RATE_LIMIT_EXCEEDED 429 for too many streams.
         """
-        hub, request = self._entrance.hub, self._request
+        request, caller = self._request, self._caller
+        hub = entrance_of(request).hub
         address = request.client.host if request.client else None
-        connection = Connection(self._caller.session_id, self._caller.person_id, address)
-        hub.join(connection)
-        request_id = exchange_of(request).request_id
-        reader = Reader(
-            self._entrance, self._topic, self._caller, self._clinic_id, of_id, request_id
-        )
+        connection = Connection(caller.session_id, caller.person_id, address)
         left_off = _MARK.fullmatch(request.headers.get("last-event-id", ""))
         epoch, since = (left_off[1], int(left_off[2])) if left_off else (None, None)
+        reader = self._reader(of_id)
+        hub.join(connection)
         try:
             await hub.subscribe(connection, reader.name, reader.load, since, epoch)
         except BaseException:
@@ -92,28 +81,40 @@ class Audience:
             raise
         return EventStream(connection, hub.leave)
 
+    def _reader(self, of_id: UUID) -> Reader:
+        exchange, following = exchange_of(self._request), self._following
+        return Reader(
+            entrance_of(self._request),
+            following.topic,
+            following.guard,
+            self._caller,
+            self._clinic_id,
+            of_id,
+            f"GET {exchange.route}",
+            exchange.request_id,
+        )
+
 
 class Following(Policy):
-    """Lets in whoever may watch a kind of topic, to listen for as long as they like."""
+    """Lets in whoever passes a guard, to listen to a topic for as long as they like."""
 
-    def __init__(self, topic: Topic) -> None:
+    def __init__(self, topic: Topic, guard: Guard[ReadUnit]) -> None:
         self.topic = topic
+        self.guard = guard
 
     @property
     @override
     def words(self) -> str:
-        return self.topic.guard.words
+        return self.guard.words
 
     @property
     @override
     def refusals(self) -> Sequence[type[Problem]]:
-        return self.topic.guard.refusals
+        return self.guard.refusals
 
     async def __call__(self, connection: HTTPConnection) -> Audience:
-        """Know the caller. Raises: UNAUTHENTICATED 401."""
-        caller = signed_in(connection)
-        clinic_id = clinic_named(connection, caller)
-        return Audience(entrance_of(connection), self.topic, caller, clinic_id, connection)
+        """Know the caller. Raises: UNAUTHENTICATED 401, REQUEST_INVALID 422 without a clinic."""
+        return Audience(self, connection)
 
 
 class EventStream(Response):

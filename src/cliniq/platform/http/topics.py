@@ -38,9 +38,11 @@ class Reader:
 
     entrance: Entrance
     topic: Topic
+    guard: Guard[ReadUnit]
     caller: Caller
     clinic_id: ClinicId
     of_id: UUID
+    action: str  # as the audit has it
     request_id: str
 
     @property
@@ -50,9 +52,9 @@ class Reader:
 
     async def load(self, known: Known | None) -> Snapshot:
         """Read the topic; whoever lost the right is refused here, and remembered."""
-        action = f"SUBSCRIBE {self.topic.name}"
-        guard = self.topic.guard
-        door = guard.door(self.entrance, self.caller, self.clinic_id, action, self.request_id)
+        door = self.guard.door(
+            self.entrance, self.caller, self.clinic_id, self.action, self.request_id
+        )
         try:
             async with door as unit:
                 return await self._read(unit, known)
