@@ -173,7 +173,9 @@ class LiveTopic:
         found = await watcher.load(None if is_hopeless else knows)
         if epoch != self._epoch:  # the versions that were read are of another history, or may be
             return await self._ask(watcher, None)
-        self.newest = max(self.newest, found.version)
+        if found.version > self.newest:
+            self.newest = found.version
+            self._await_gap()  # what this watcher has found out, others may have missed
         return plan or self._plan_of(found)
 
     def _plan_of(self, found: Snapshot) -> "_Plan":
@@ -217,7 +219,12 @@ class LiveTopic:
         while (frame := self._window.get(watcher.version + 1)) is not None:
             watcher.version += 1
             watcher.connection.send(frame)
-        if watcher.version < self.newest and self._gap is None:
+        if watcher.version < self.newest:
+            self._await_gap()
+
+    def _await_gap(self) -> None:
+        """Look in a while whether everyone has got what is known to exist."""
+        if self._gap is None:
             wait = GAP_SECONDS * self._patience
             self._gap = asyncio.get_running_loop().call_later(wait, self._mend_gap)
 
