@@ -5,8 +5,12 @@ Tests isolate themselves by a clinic of their own; those that change the schema 
 
 import itertools
 import os
+import shutil
+import socket
+import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
@@ -47,6 +51,40 @@ async def server() -> AsyncIterator[str]:
                 await on_server(dsn, f"alter system set {unneeded} = off")
             await on_server(dsn, "select pg_reload_conf()")
             yield dsn
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis, of CLINIQ_TEST_REDIS_URL or else a server of the tests' own."""
+    if url := os.environ.get("CLINIQ_TEST_REDIS_URL"):  # noqa: TID251 - the tests' own setting
+        yield url
+        return
+    program = shutil.which("redis-server")
+    if program is None:
+        assert os.environ.get("CI") != "true", "CI must have Redis"  # noqa: TID251
+        pytest.skip("no redis-server here, and no CLINIQ_TEST_REDIS_URL")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with TemporaryDirectory(prefix="cliniq-redis-") as folder:
+        plain = ("--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--dir", folder)
+        with subprocess.Popen(
+            (program, "--port", str(port), *plain), stdout=subprocess.DEVNULL
+        ) as server:
+            try:
+                _wait_for(port)
+                yield f"redis://127.0.0.1:{port}/0"
+            finally:
+                server.terminate()
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    raise AssertionError("redis-server does not answer")
 
 
 @pytest.fixture(scope="session")

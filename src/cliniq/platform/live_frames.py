@@ -3,7 +3,7 @@
 The AsyncAPI document is made from these records.
 """
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -89,7 +89,7 @@ class SnapshotFrame(Record, frozen=True, tag_field="type", tag="snapshot"):
     topic: str
     epoch: str
     version: int
-    state: object
+    state: Any
 
 
 class ResumedFrame(Record, frozen=True, tag_field="type", tag="resumed"):

@@ -192,10 +192,11 @@ class _Mouth:
 
     async def rest(self) -> None:
         """Let last words be said."""
-        if self._saying is not None:
+        saying = self._saying
+        if saying is not None:
             with suppress(TimeoutError, asyncio.CancelledError):
-                await asyncio.wait_for(asyncio.shield(self._saying), PATIENCE_SECONDS)
-            self._saying.cancel()
+                await asyncio.wait_for(asyncio.shield(saying), PATIENCE_SECONDS)
+            saying.cancel()
 
 
 class _Allowance:
