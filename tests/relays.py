@@ -1,5 +1,6 @@
 """Somebody who hears what a house tells, passed on by hand."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -7,7 +8,8 @@ from typing_extensions import override
 
 from cliniq.app import House
 from cliniq.platform.bus import LocalBus, Message
-from cliniq.platform.live import LiveEvent, event_in
+from cliniq.platform.live_connection import Connection
+from cliniq.platform.live_frames import LiveEvent, event_in
 from cliniq.platform.relay import Bell, Forward, Relay, forward_to_nobody
 from tests.support import Admin
 
@@ -65,3 +67,13 @@ async def hearing(house: House, admin: Admin) -> AsyncIterator[Listener]:
         yield listener
     finally:
         await listener.relay.leave()
+
+
+async def next_frame(connection: Connection) -> str:
+    """Wait for what a connection is told next."""
+    arrived = asyncio.Event()
+    connection.attend(arrived.set)
+    while not connection.frames:
+        arrived.clear()
+        await asyncio.wait_for(arrived.wait(), 30)
+    return connection.frames.pop(0).text

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from typing import Any
 from uuid import UUID
@@ -27,6 +28,7 @@ from cliniq.domains.patients import http as patients_http
 from cliniq.domains.queue import http as queue_http
 from cliniq.kernel.ids import ClinicId
 from cliniq.kernel.scope import GuestScope, PlatformScope
+from cliniq.platform import live_store
 from cliniq.platform.backends import ALONE, Backends
 from cliniq.platform.cache import Cache, open_cache
 from cliniq.platform.cached import Cached, forget
@@ -36,12 +38,13 @@ from cliniq.platform.http import files, system
 from cliniq.platform.http import live as live_http
 from cliniq.platform.http.envelope import Envelope
 from cliniq.platform.http.guards import Entrance
-from cliniq.platform.http.live import Topic
 from cliniq.platform.http.problems import SCHEMA, speak_problems
 from cliniq.platform.http.route import API, unguarded_doors
 from cliniq.platform.http.switchboard import Switchboard
+from cliniq.platform.http.topics import Topic
 from cliniq.platform.limits import Limits
 from cliniq.platform.live import Hub
+from cliniq.platform.live_passes import Passes, open_spent
 from cliniq.platform.outbound.client import Outbound, open_outbound
 from cliniq.platform.passwords import Passwords
 from cliniq.platform.redis_bus import open_bus
@@ -117,14 +120,25 @@ async def open_house(
         database = await stack.enter_async_context(
             open_database(dsn, pool_size, clocks, bell.ring, cache, slow)
         )
+        spent = await stack.enter_async_context(
+            open_spent(backends.redis_url, database, clocks.wall)
+        )
         relay = Relay(database, bus, bell, forward_to_nobody)
         if relays:
             await stack.enter_async_context(relay.running())
         doorkeeper = Doorkeeper(tokens, clocks.wall)
-        entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus, storage)
+        passes = Passes(keyring, clocks.wall, spent)
+        entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus, storage, passes)
         desk = SignInDesk(database, passwords, tokens, keyring, limits, hub, hint_at)
+        await hub.open(partial(_read_epoch, database))
+        stack.callback(hub.close)
         yield House(entrance, desk, passwords, relay, outbound, metrics)
-        hub.close()
+
+
+async def _read_epoch(database: Database) -> str:
+    """Name the history of the database, for the hub."""
+    async with open_read_unit(database, PlatformScope("read the epoch")) as unit:
+        return await live_store.read_epoch(unit)
 
 
 def build_app(

@@ -35,7 +35,8 @@ site                 clinic=here person=clinics
 """
 # Of the installation, not of a clinic, and in nobody's sight but the platform's, if that.
 UNWALLED = set(
-    "account installation_role live_pass partitioned relay relay_lease role_grant schema_step "
+    "account installation_role live_epoch live_pass partitioned relay relay_lease role_grant "
+    "schema_step "
     "session".split()
 )
 CUT_BY_RANGE = {
@@ -95,6 +96,7 @@ person   resource             select insert
 person   site                 select
 platform account              select insert update
 platform clinic               select insert
+platform live_epoch           select
 platform live_pass            select insert delete
 platform membership           select insert
 platform outbox               select insert delete

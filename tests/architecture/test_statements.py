@@ -43,7 +43,7 @@ OWNED = {
     "checkin": "check_in check_in_claim check_in_rule",
     "events": "audit open_partitions outbox outbox_held partitioned record_denial schema_step "
     "security_event",
-    "live": "live_pass",
+    "live": "live_epoch live_pass",
     "relay": "relay relay_lease",
 }
 # An appointment is found by the start that its booking holds, so that one partition is read.

@@ -24,13 +24,13 @@ from cliniq.platform.backends import Backends
 from cliniq.platform.bus import LocalBus, Message
 from cliniq.platform.db import Unit, open_read_unit
 from cliniq.platform.events import SHARDS, Event, Told, shard_of, tell
-from cliniq.platform.live import Connection, LiveEvent, Snapshot, topic_in
+from cliniq.platform.live import Connection, Known, LiveEvent, Snapshot, topic_in
 from cliniq.platform.relay import CHANNEL, LEASE, TRIES, Bell, Forward, Relay
 from cliniq.platform.source import Urls
 from tests.conftest import house_of
 from tests.journeys.served import Installation
 from tests.platform.chance import STEADY
-from tests.relays import Ear, free_leases, relay_of
+from tests.relays import Ear, free_leases, next_frame, relay_of
 from tests.support import NOON, Admin, Hands, SomeClinic, found_clinic
 
 EVERY = frozenset(range(SHARDS))
@@ -712,21 +712,15 @@ async def test_watcher_in_one_process_sees_what_is_told_in_another(
         bell_id = new_id()
         watcher = Connection(new_id())
 
-        async def load() -> Snapshot:
+        async def load(_known: Known | None) -> Snapshot:
             return Snapshot(0, None)
 
         topic = topic_in(clinic.clinic_id, f"bell:{bell_id}")
         await here.entrance.hub.subscribe(watcher, topic, load)
         await ring(clinic, bell_id, *range(1, 30))
-        seen = [json.loads(await asyncio.wait_for(next_of(watcher), 30)) for _ in range(30)]
+        seen = [json.loads(await next_frame(watcher)) for _ in range(30)]
         here.entrance.hub.unsubscribe(watcher, topic)
     assert [each["version"] for each in seen] == list(range(30))
-
-
-async def next_of(watcher: Connection) -> bytes:
-    frame = await watcher.frames.get()
-    assert frame is not None
-    return frame
 
 
 async def test_lag_is_the_age_of_the_oldest_fact_of_the_whole_installation(

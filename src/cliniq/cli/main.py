@@ -1,4 +1,4 @@
-"""`cliniq`: up, serve, migrate, provision, openapi, facts, doctor."""
+"""`cliniq`: up, serve, migrate, provision, openapi, asyncapi, facts, doctor."""
 
 import asyncio
 import json
@@ -20,6 +20,7 @@ from cliniq import app as composition
 from cliniq.cli import checks, facts, server
 from cliniq.platform.clock import Clocks
 from cliniq.platform.embedded import EmbeddedDatabaseRefused
+from cliniq.platform.http.asyncapi import describe_live
 from cliniq.platform.migrate import MigrationRefused
 from cliniq.platform.migrate import migrate as run_migrations
 from cliniq.platform.provision import provision as make_roles
@@ -126,6 +127,18 @@ def list_facts() -> None:
 def release_facts() -> None:
     """Have all of them passed on again, once what kept them is mended."""
     _run(facts.release_held())
+
+
+@cli.command()
+def asyncapi(
+    output: Annotated[Path | None, typer.Option(help="A file instead of standard output.")] = None,
+) -> None:
+    """Print the AsyncAPI document of the live socket; needs no server and no database."""
+    document = json.dumps(describe_live(composition.TOPICS), indent=2) + "\n"
+    if output is None:
+        typer.echo(document, nl=False)
+    else:
+        output.write_text(document, encoding="utf-8")
 
 
 @cli.command()

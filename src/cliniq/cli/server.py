@@ -25,6 +25,7 @@ from cliniq.platform.upkeep import upkeep
 GRACE_SECONDS = 10
 DEAF_MILLISECONDS = 30_000
 LARGEST_FRAME_BYTES = 4096
+PING_SECONDS = 20  # a socket that answers none within as many more is closed
 
 console = Console(stderr=True)
 
@@ -105,6 +106,8 @@ async def _serve(settings: Settings, dsn: str, listener: socket.socket, *, demo:
                 http="httptools",
                 ws="websockets-sansio",
                 ws_max_size=LARGEST_FRAME_BYTES,
+                ws_ping_interval=PING_SECONDS,
+                ws_ping_timeout=PING_SECONDS,
                 ws_per_message_deflate=False,
                 access_log=False,
                 log_config=None,

@@ -1,6 +1,5 @@
 """A board kept by its events is the board that a fresh look shows, whatever happens in between."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -17,14 +16,14 @@ from cliniq.domains.queue import api as queue
 from cliniq.domains.queue import service, store
 from cliniq.kernel.ids import new_id
 from cliniq.platform.backends import Backends
-from cliniq.platform.live import Connection, LiveEvent, Snapshot
+from cliniq.platform.live import Connection, Known, LiveEvent, Snapshot
 from cliniq.platform.source import Urls
 from tests.conftest import house_of
 from tests.domains.queue.lines import MINUTE, Watcher, board_of
 from tests.domains.sizes import seeded
 from tests.domains.storms import at_once
 from tests.platform.chance import STEADY
-from tests.relays import Listener, free_leases, hearing
+from tests.relays import Listener, free_leases, hearing, next_frame
 from tests.support import NOON, Admin, Hands, SomeClinic, found_clinic
 
 SECOND = timedelta(seconds=1)
@@ -141,18 +140,17 @@ async def test_watcher_in_another_process_keeps_the_same_board_after_every_step(
         topic, connection = f"{day.clinic.clinic_id}/queue:{queue_id}", Connection(new_id())
         watcher = Watcher.of(await board_of(day.clinic, queue_id))
 
-        async def load() -> Snapshot:
+        async def load(_known: Known | None) -> Snapshot:
             return Snapshot(watcher.version, None)
 
         await here.entrance.hub.subscribe(connection, topic, load)
-        await connection.frames.get()
+        await next_frame(connection)
         for _ in range(60):
             hands.clinic += SECOND
             await at_once([day.step()])
             fresh = await board_of(day.clinic, queue_id)
             while watcher.version < fresh.version:
-                said = await asyncio.wait_for(connection.frames.get(), 30)
-                frame = json.loads(said or b"")
+                frame = json.loads(await next_frame(connection))
                 kinds.add(frame["kind"])
                 body = json.dumps(frame["body"]).encode()
                 watcher.take([LiveEvent(topic, frame["version"], frame["kind"], body)])

@@ -20,6 +20,7 @@ from cliniq.platform.denials import Knock, remember_denial
 from cliniq.platform.http.exchange import exchange_of
 from cliniq.platform.limits import Limits
 from cliniq.platform.live import Hub
+from cliniq.platform.live_passes import Passes
 from cliniq.platform.signing import Keyring
 from cliniq.platform.storage import Storage
 
@@ -62,6 +63,7 @@ class Entrance:
     limits: Limits
     bus: Bus
     storage: Storage
+    passes: Passes
 
 
 def entrance_of(connection: HTTPConnection) -> Entrance:
@@ -171,7 +173,7 @@ class Guard(Policy, Generic[UnitT]):
         """
         entrance = entrance_of(connection)
         caller = signed_in(connection)
-        clinic_id = None if self._own == "all" else _clinic_named(connection, caller)
+        clinic_id = None if self._own == "all" else clinic_named(connection, caller)
         exchange = exchange_of(connection)
         action = f"{connection.scope.get('method', 'SUBSCRIBE')} {exchange.route}"
         return self.door(entrance, caller, clinic_id, action, exchange.request_id)
@@ -228,7 +230,7 @@ def signed_in(connection: HTTPConnection) -> Caller:
     return caller
 
 
-def _clinic_named(connection: HTTPConnection, caller: Caller) -> ClinicId:
+def clinic_named(connection: HTTPConnection, caller: Caller) -> ClinicId:
     """Read the acting clinic: the path's, else the header's, else the caller's home.
 
     Raises: REQUEST_INVALID 422 where none is named, or not as a UUID.

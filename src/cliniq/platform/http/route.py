@@ -70,6 +70,8 @@ class GuardedRoute(APIRoute):
             try:
                 async with door as given[name]:
                     said = await endpoint(**given)
+                    if isinstance(said, Response):  # a stream, which has let go of its door
+                        return said
                     response = _encoded(said, self.status_code)
                 if response is None:
                     response = _encoded(await said.act(), self.status_code)

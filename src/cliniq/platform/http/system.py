@@ -3,12 +3,14 @@
 from importlib import resources
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
 
 from cliniq.kernel.problem import DependencyUnavailable, NotFound, Problem
 from cliniq.kernel.record import Record
 from cliniq.platform.health import ensure_serves
+from cliniq.platform.http.asyncapi import describe_live
 from cliniq.platform.http.guards import entrance_of, public
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import Content, RootRoute
@@ -51,6 +53,12 @@ async def get_landing_page(door: Anyone) -> Content:
 async def get_check_in_page(door: Anyone, code: str) -> Content:
     """Serve the page behind every code at a door. It changes nothing: a tap on it does."""
     return _page("checkin.html")
+
+
+@router.get("/asyncapi.json", include_in_schema=False, response_model=None)
+async def get_live_document(door: Anyone, request: Request) -> Content:
+    """Describe the live socket, as AsyncAPI."""
+    return Content(msgspec.json.encode(describe_live(request.app.state.topics)), "application/json")
 
 
 @router.get("/health/live")

@@ -34,6 +34,30 @@
  * @property {{ticket: number, position?: number, room?: string | null}} body
  *
  * @typedef {SnapshotFrame | EventFrame} Frame
+ *
+ * @typedef {object} ResumedFrame  what was known at `version` is good; what was missed follows
+ * @property {"resumed"} type
+ * @property {string} topic
+ * @property {string | number} epoch
+ * @property {number} version
+ *
+ * @typedef {object} BeatFrame  the topic is at `version`: whoever has less has missed something
+ * @property {"beat"} type
+ * @property {string} topic
+ * @property {number} version
+ *
+ * @typedef {object} RefusedFrame
+ * @property {"refused"} type
+ * @property {string} topic
+ * @property {string} code
+ *
+ * @typedef {object} ByeFrame  the server ends this socket
+ * @property {"bye"} type
+ * @property {string} [topic]
+ * @property {string} code
+ * @property {number} retry_after_ms
+ *
+ * @typedef {Frame | ResumedFrame | BeatFrame | RefusedFrame | ByeFrame} AnyFrame
  */
 
 /** @type {Map<string, (queue: Queue, body: EventFrame["body"]) => Queue>} */
@@ -124,7 +148,7 @@ const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 30000;
 
 /**
- * Choose the pause before the next try: twice as long each time, spread from half to all of it.
+ * Choose the pause before the next try: anything up to a bound that is twice as long each time.
  *
  * Without the spread, every phone of a waiting room comes back in the same instant.
  * @param {number} attempt 0 for the first retry
@@ -133,5 +157,5 @@ const LONGEST_RETRY_MS = 30000;
  */
 export function retryDelay(attempt, random = Math.random) {
   const longest = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(attempt, 16));
-  return Math.round(longest * (0.5 + random() / 2));
+  return Math.round(longest * random());
 }
