@@ -145,6 +145,12 @@ async def test_metrics_count_routes_and_codes_and_nobody(said: Said) -> None:
         "cliniq_problems",
         "cliniq_live_sockets",
         "cliniq_database_connections",
+        "cliniq_relay_batch_size",
+        "cliniq_relay_held",
+        "cliniq_relay_lag_seconds",
+        "cliniq_relay_passed_on",
+        "cliniq_relay_published",
+        "cliniq_relay_shards",
     }
     counted = {
         (each.labels["method"], each.labels["route"], each.labels["status"]): each.value
