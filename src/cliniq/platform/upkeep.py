@@ -1,11 +1,11 @@
-"""What must be done now and then whatever else happens: partitions ahead, stale passes away."""
+"""What must be done now and then whatever else happens: partitions ahead, what is stale away."""
 
 import asyncio
 
 import structlog
 
 from cliniq.kernel.scope import PlatformScope
-from cliniq.platform import events_store, live_store
+from cliniq.platform import events_store, live_store, relay_store
 from cliniq.platform.db import Database, open_unit
 
 log = structlog.get_logger(__name__)
@@ -26,13 +26,14 @@ async def keep_up(database: Database) -> None:
 
 
 async def upkeep(database: Database) -> list[str]:
-    """Open the partitions ahead of both clocks and drop stale passes; return new partitions.
+    """Open the partitions ahead of both clocks, drop what is stale; return new partitions.
 
     Idempotent: several processes may do it at once.
     """
     async with open_unit(database, PlatformScope("upkeep")) as unit:
         opened = await events_store.open_partitions(unit, unit.now.date(), unit.wall.date())
         await live_store.drop_stale_passes(unit, unit.wall)
+        await relay_store.forget_dead(unit, unit.wall)
     for name in opened:
         log.info("opened a partition", partition=name)
     return opened
