@@ -46,7 +46,7 @@ from cliniq.platform.live import Hub
 from cliniq.platform.passwords import Passwords
 from cliniq.platform.signing import Keyring
 from cliniq.platform.storage import open_storage
-from cliniq.platform.telemetry import Metrics
+from cliniq.platform.telemetry import CacheCounts, Metrics
 from cliniq.platform.tokens import AccessTokens
 from cliniq.platform.upkeep import keep_up
 
@@ -132,7 +132,7 @@ def build_app(
         app.state.entrance = house.entrance
         app.state.sign_in_desk = house.desk
         if (cache := house.entrance.database.cache) is not None:
-            metrics.watch(cache.counts)
+            metrics.show([CacheCounts(cache.counts)])
     speak_problems(app)
     for room in ROOMS:
         app.include_router(room.router, prefix=API)
