@@ -46,7 +46,7 @@ redis.call('set', KEYS[1], string.format('%013d', till) .. ARGV[2], 'px', life)
 return 1
 """
 
-# Marks things as changed and takes them off. Only a bar that nobody else's overlaps is lifted early.
+# Marks things as changed, takes them off. Only a bar that no rival's overlaps is lifted early.
 MARK = """
 local now = redis.call('time')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
