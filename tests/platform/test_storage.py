@@ -123,7 +123,8 @@ async def pieces_of(*sizes: int) -> AsyncIterator[bytes]:
         yield bytes([number]) * size
 
 
-async def test_big_object_goes_and_comes_in_pieces(storage: Storage) -> None:
+async def test_big_object_goes_and_comes_in_pieces(opened: Opened) -> None:
+    storage = opened.storage
     name = new_name(some_clinic(), "exports", suffix="zip")
     sizes = (5 * MEGABYTE, 6 * MEGABYTE, 1, 7 * MEGABYTE)
     assert await storage.put_stream(name, pieces_of(*sizes), most=20 * MEGABYTE) == sum(sizes)
@@ -132,7 +133,7 @@ async def test_big_object_goes_and_comes_in_pieces(storage: Storage) -> None:
     assert found is not None
     assert found.size == sum(sizes)
     came = [piece async for piece in found.pieces]
-    assert len(came) > 1
+    assert len(came) > 1 or opened.kind == "memory"
     assert b"".join(came) == b"".join(bytes([n]) * size for n, size in enumerate(sizes))
     assert await storage.stream(new_name(some_clinic(), "exports", suffix="zip")) is None
     with pytest.raises(PayloadTooLarge):
@@ -250,10 +251,8 @@ async def test_signed_link_fetches_an_attachment_and_nothing_else(s3: S3Server) 
     assert await storage.get(name) == Stored(b"a letter", "application/pdf")
 
 
-async def test_signed_link_ends(s3: S3Server) -> None:
-    if not s3.checks_signatures:
-        pytest.skip("moto does not look at the end of a link")
-    storage = open_storage(s3.backends, Keyring(SECRET), lambda: Hands().wall)
+async def test_signed_link_ends(rclone_server: S3Server) -> None:
+    storage = open_storage(rclone_server.backends, Keyring(SECRET), lambda: Hands().wall)
     name = new_name(some_clinic(), "letters", suffix="pdf")
     await storage.put(name, b"a letter")
     link = await storage.link(name, timedelta(seconds=1))
