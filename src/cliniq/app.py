@@ -52,7 +52,7 @@ from cliniq.platform.relay import Bell, Relay, forward_to_nobody
 from cliniq.platform.signing import Keyring
 from cliniq.platform.slow import slow_log
 from cliniq.platform.storage import open_storage
-from cliniq.platform.telemetry import Metrics
+from cliniq.platform.telemetry import CacheCounts, Metrics
 from cliniq.platform.tokens import AccessTokens
 from cliniq.platform.upkeep import keep_up
 
@@ -163,7 +163,7 @@ def build_app(
         app.state.metrics.show(house.relay.figures.collectors)
         app.state.sign_in_desk = house.desk
         if (cache := house.entrance.database.cache) is not None:
-            metrics.watch(cache.counts)
+            metrics.show([CacheCounts(cache.counts)])
     speak_problems(app)
     for room in ROOMS:
         app.include_router(room.router, prefix=API)
