@@ -124,6 +124,8 @@ async def open_house(
             open_spent(backends.redis_url, database, clocks.wall)
         )
         relay = Relay(database, bus, bell, forward_to_nobody)
+        metrics.show(relay.figures.collectors)
+        metrics.watch(cache.counts)
         if relays:
             await stack.enter_async_context(relay.running())
         doorkeeper = Doorkeeper(tokens, clocks.wall)
@@ -156,11 +158,10 @@ def build_app(
     )
     app.state.address = address
     app.state.topics = TOPICS
-    metrics = app.state.metrics = house.metrics if house is not None else Metrics()
+    app.state.metrics = house.metrics if house is not None else Metrics()
     app.state.stage = stage
     if house is not None:
         app.state.entrance = house.entrance
-        app.state.metrics.show(house.relay.figures.collectors)
         app.state.sign_in_desk = house.desk
         if (cache := house.entrance.database.cache) is not None:
             metrics.show([CacheCounts(cache.counts)])
