@@ -137,6 +137,7 @@ async def watch(socket: WebSocket, caller: Annotated[Caller, Depends(LivePass())
         await socket.close(TRY_AGAIN_LATER if is_full else SERVICE_RESTART, problem.code)
         return
     mouth = _Mouth(socket, connection)
+    socket.scope["headers"].clear()  # a socket that lives for hours has no use for them
     try:
         await _read(socket, caller, connection)
     except (WebSocketDisconnect, RuntimeError, OSError):
