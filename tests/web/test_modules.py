@@ -50,6 +50,8 @@ def test_types_of_the_live_client_declare_what_it_exports() -> None:
         }
     )
     declared = public_members(types.partition("export class")[2])
-    assert declared == public_members(module) - {"constructor", "if"} >= {"subscribe", "wake", "close"}
+    assert (
+        declared == public_members(module) - {"constructor", "if"} >= {"subscribe", "wake", "close"}
+    )
     lost = types.replace("  wake(): void;\n", "")
     assert public_members(lost.partition("export class")[2]) != declared

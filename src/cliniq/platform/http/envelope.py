@@ -44,6 +44,8 @@ class Envelope:
         put_exchange(scope, exchange)
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
+            if exchange.sequel:  # a socket lives for hours: without the frames of all layers
+                await exchange.sequel(receive, send)
             return
         await self._answer(scope, receive, send, exchange)
 
