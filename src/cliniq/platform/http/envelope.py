@@ -50,6 +50,8 @@ class Envelope:
         put_exchange(scope, exchange)
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
+            if exchange.sequel:  # a socket lives for hours: without the frames of all layers
+                await exchange.sequel(receive, send)
             return
         if not traces.is_tracing():
             await self._answer(scope, receive, send, exchange)
