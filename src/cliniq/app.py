@@ -125,7 +125,7 @@ async def open_house(
         )
         relay = Relay(database, bus, bell, forward_to_nobody)
         metrics.show(relay.figures.collectors)
-        metrics.watch(cache.counts)
+        metrics.show([CacheCounts(cache.counts)])
         if relays:
             await stack.enter_async_context(relay.running())
         doorkeeper = Doorkeeper(tokens, clocks.wall)
@@ -163,8 +163,6 @@ def build_app(
     if house is not None:
         app.state.entrance = house.entrance
         app.state.sign_in_desk = house.desk
-        if (cache := house.entrance.database.cache) is not None:
-            metrics.show([CacheCounts(cache.counts)])
     speak_problems(app)
     for room in ROOMS:
         app.include_router(room.router, prefix=API)

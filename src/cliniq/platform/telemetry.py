@@ -171,11 +171,6 @@ class Metrics:
         for each in collectors:
             self.registry.register(each)
 
-    def show(self, collectors: Iterable[Collector]) -> None:
-        """Show what another part of the process counts."""
-        for each in collectors:
-            self.registry.register(each)
-
     def exposition(self) -> bytes:
         """Write the metrics in Prometheus' text format."""
         for count in self._readings:
