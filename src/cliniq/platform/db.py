@@ -299,7 +299,6 @@ class Opening(Generic[UnitT]):
             await self._end(error)
         finally:
             self._stay.is_over = True
-            _STAY.set(self._stay.outer)
 
     async def _end(self, error: BaseException | None) -> None:
         if error is not None:
