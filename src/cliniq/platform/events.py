@@ -1,14 +1,15 @@
 """Facts told to the world: each is written for the auditor and for the outbox, or not at all."""
 
 from abc import abstractmethod
+from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
 import msgspec
 
-from cliniq.kernel.ids import new_id
+from cliniq.kernel.ids import ClinicId, new_id
 from cliniq.kernel.record import Record
-from cliniq.kernel.scope import ClinicScope, Scope
+from cliniq.kernel.scope import ClinicScope, Scope, WorkScope
 from cliniq.platform import events_store
 from cliniq.platform.db import Unit
 from cliniq.platform.live import LiveEvent, topic_in
@@ -41,6 +42,20 @@ class Event(Record, frozen=True):
     def shown(self) -> object:
         """Say what those who watch the topic may see of it."""
         return None
+
+
+class Told(Record, frozen=True):
+    """A fact as the outbox holds it, on its way to whoever hears of it; `body` is JSON."""
+
+    outbox_id: int
+    clinic_id: ClinicId
+    kind: str
+    subject_id: UUID
+    topic: str
+    version: int
+    body: bytes
+    recorded_at: datetime
+    trace: str
 
 
 def tell(unit: Unit, event: Event) -> None:
@@ -85,10 +100,16 @@ async def _write(unit: Unit, events: list[Event]) -> None:
         unit,
         msgspec.json.encode(facts).decode(),
         events_store.Author(
-            unit.person_id, _right(unit.scope), unit.now, unit.wall, unit.request_id
+            unit.actor_id, _right(unit.scope), unit.now, unit.wall, unit.request_id
         ),
     )
 
 
 def _right(scope: Scope) -> str:
-    return scope.permission if isinstance(scope, ClinicScope) else "self"
+    match scope:
+        case ClinicScope():
+            return scope.permission
+        case WorkScope():
+            return f"job:{scope.job}"
+        case _:
+            return "self"
