@@ -2,49 +2,32 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
-import structlog
-
-from cliniq.kernel.problem import DependencyUnavailable
-from cliniq.kernel.scope import PlatformScope
 from cliniq.platform import duties, jobs_worker
 from cliniq.platform.bus import Bus
-from cliniq.platform.db import Database, open_read_unit
-from cliniq.platform.jobs import Registry, lane_depths
+from cliniq.platform.db import Database
+from cliniq.platform.jobs import Registry
+from cliniq.platform.jobs_depths import tell_depths
 from cliniq.platform.telemetry import Metrics
 
-log = structlog.get_logger(__name__)
-
-REGISTRY = Registry([*duties.JOBS], [], duties.DUTIES)
-
-TOLD_SECONDS = 60
+# Rooms add their `jobs.JOBS` and `subscribers.SUBSCRIPTIONS` here.
+REGISTRY = Registry(duties.JOBS, duties=duties.DUTIES)
 
 
 @asynccontextmanager
 async def working(
     database: Database, bus: Bus, metrics: Metrics, *, hands: int, registry: Registry = REGISTRY
 ) -> AsyncIterator[None]:
-    """Work off jobs while the block runs; then finish what was taken."""
+    """Work off jobs while the block runs, then finish what was taken.
+
+    Bounds: `hands` transactions of jobs at once; the rest of the pool is for others.
+    """
     async with jobs_worker.working(database, bus, registry, metrics, hands=hands):
-        yield
-
-
-async def tell_depths(database: Database) -> None:
-    """Log how many jobs wait, run and are held, every minute until cancelled."""
-    while True:
-        await asyncio.sleep(TOLD_SECONDS)
+        telling = asyncio.create_task(tell_depths(database, metrics))
         try:
-            async with open_read_unit(database, PlatformScope("count jobs")) as unit:
-                for depth in await lane_depths(unit):
-                    log.info(
-                        "jobs",
-                        lane=depth.lane,
-                        waiting=depth.waiting,
-                        later=depth.later,
-                        running=depth.running,
-                        held=depth.held,
-                        oldest_seconds=depth.oldest_seconds,
-                    )
-        except DependencyUnavailable:
-            continue
+            yield
+        finally:
+            telling.cancel()
+            with suppress(asyncio.CancelledError):
+                await telling

@@ -100,6 +100,8 @@ SINS = [
     ("domains/queue/models.py", "import fastapi", "9. the web"),
     ("domains/queue/http.py", "import pydantic", "10. pydantic"),
     ("platform/clock.py", "import cliniq.platform.upkeep", "11. no cycle"),
+    ("platform/jobs.py", "import pgqueuer.db", "12. the job engine"),
+    ("domains/queue/http.py", "import croniter", "12. the job engine"),
 ]
 
 

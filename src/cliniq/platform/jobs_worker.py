@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
@@ -49,6 +50,11 @@ class _Place:
         self._finished = 0
         self._since = monotonic()
 
+    def note(self, room: int, got: int) -> None:
+        self.has_more = got >= room
+        if got and self.policy.per_second:
+            self.warm_until = monotonic() + 2
+
     def finish(self) -> None:
         self.running -= 1
         self._finished += 1
@@ -82,6 +88,7 @@ class Worker:
         self._tasks: set[asyncio.Task[object]] = set()
         self._absent_until = 0.0
         self._is_awake = False
+        self._is_stopping = False
         self._engine = Engine(database, self, list(self._places))
 
     # --- what the loop asks -----------------------------------------------------------------------
@@ -105,18 +112,15 @@ class Worker:
         except DependencyUnavailable:
             self._absent_until = monotonic() + POLL_SECONDS
             return []
+        got = Counter(each.lane for each in taken)
         for lane, room in rooms.items():
-            self._note(self._places[lane], room, sum(each.lane == lane for each in taken))
+            self._places[lane].note(room, got[lane])
+        # One that still runs here, although a late heartbeat has cost us it, is not run twice.
         fresh = [each for each in taken if each.id not in self._taken]
-        self._taken.update((each.id, each) for each in fresh)
+        for each in fresh:
+            self._taken[each.id] = each
+            self._places[each.lane].running += 1
         return fresh
-
-    @staticmethod
-    def _note(place: _Place, room: int, got: int) -> None:
-        place.running += got
-        place.has_more = got >= room
-        if got and place.policy.per_second:
-            place.warm_until = monotonic() + 2
 
     async def work(self, job_id: int) -> None:
         """Do a job that was taken."""
@@ -187,11 +191,20 @@ class Worker:
         self.wake()
 
     async def run(self) -> None:
-        """Work until stopped."""
-        await self._engine.run()
+        """Work until stopped; a loop that breaks is begun anew, with nothing taken."""
+        while not self._is_stopping:
+            try:
+                await self._engine.run()
+            except Exception:
+                log.exception("the loop of a worker broke")
+                await asyncio.sleep(POLL_SECONDS)
+            self._taken.clear()
+            for place in self._places.values():
+                place.running = 0
 
     async def stop(self, running: "asyncio.Task[None]", grace: float) -> None:
         """Take no more, and finish what was taken; what is not done in time is put back."""
+        self._is_stopping = True
         self._engine.stop()
         _, late = await asyncio.wait({running}, timeout=grace)
         if late:

@@ -12,6 +12,7 @@ from cliniq.platform.health import ensure_serves
 from cliniq.platform.http.guards import entrance_of, public
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import Content, RootRoute
+from cliniq.platform.jobs_depths import measure_jobs
 from cliniq.platform.telemetry import Metrics
 
 router = APIRouter(tags=["system"], route_class=RootRoute)
@@ -86,6 +87,7 @@ async def get_metrics(door: Network, request: Request) -> Content:
         idle = pool.get_idle_size()
         metrics.connections.labels(name, "idle").set(idle)
         metrics.connections.labels(name, "busy").set(pool.get_size() - idle)
+    await measure_jobs(database, metrics)
     return Content(metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
 
 
