@@ -38,8 +38,8 @@ UNWALLED = set(
     "account installation_role job_pace job_progress job_tick live_pass partitioned role_grant "
     "schema_step session".split()
 )
-# Not our tables: as pgqueuer makes them, so that its release and our migration can be compared. They
-# hold ids and words of our own; who may read a clinic's jobs is the platform alone.
+# Not our tables: as pgqueuer makes them, so that its release and our migration can be compared.
+# They hold ids and words of our own; who may read a clinic's jobs is the platform alone.
 OF_PGQUEUER = set("pgqueuer pgqueuer_log pgqueuer_schedules pgqueuer_statistics".split())
 UNWALLED |= OF_PGQUEUER
 CUT_BY_RANGE = {

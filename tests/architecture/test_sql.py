@@ -20,7 +20,16 @@ NAME_THE_CLINIC = {
     "cliniq.domains.access.store.add_membership",
 }
 
-SPEAK_SQL = {"db", "events_store", "health", "jobs_store", "live_store", "migrate", "provision", "sql"}
+SPEAK_SQL = {
+    "db",
+    "events_store",
+    "health",
+    "jobs_store",
+    "live_store",
+    "migrate",
+    "provision",
+    "sql",
+}
 
 
 # --- the clinic -----------------------------------------------------------------------------------

@@ -61,13 +61,13 @@ class Engine:
 
     def __init__(self, database: Database, desk: Desk, lanes: Sequence[str]) -> None:
         self._driver = _Driver(database)
-        self._manager = _Manager(_Queries(self._driver, desk), desk)
+        self._loop = _Loop(_Queries(self._driver, desk), desk)
         for lane in lanes:
-            self._manager.register_executor(lane, _Lane(desk.work))
+            self._loop.register_executor(lane, _Lane(desk.work))
 
     async def run(self) -> None:
         """Take and do jobs until stopped; whatever was taken is done before this returns."""
-        await self._manager.run(
+        await self._loop.run(
             batch_size=BATCH,
             heartbeat_timeout=timedelta(seconds=SILENT_SECONDS),
             log_aggregation_interval=timedelta(0),
@@ -75,7 +75,7 @@ class Engine:
 
     def stop(self) -> None:
         """Take no more."""
-        self._manager.shutdown.set()
+        self._loop.shutdown.set()
 
     def wake(self) -> None:
         """Have the loop look for jobs now."""
@@ -164,7 +164,7 @@ class _Queries(Queries):
             await jobs_store.beat(unit, sorted(set(job_ids)), self._desk.worker)
 
 
-class _Manager(QueueManager):
+class _Loop(QueueManager):
     """pgqueuer's loop; how long it rests is the desk's to say, the schema our migration's."""
 
     def __init__(self, queries: _Queries, desk: Desk) -> None:

@@ -303,14 +303,14 @@ async def find_progress(unit: ReadUnit, key: str) -> Progress | None:
 
 
 @sql("""
-    update pgqueuer as q set status = 'queued', attempts = 0, updated = now(),
+    update pgqueuer set status = 'queued', attempts = 0, updated = now(),
         priority = -2147483648, execute_after = now()
-    where q.status = 'failed' and ($1::bigint[] is null or q.id = any($1))
-        and ($2::text is null or q.entrypoint = $2)
-        and ($3::uuid is null or (q.headers ->> 'clinic')::uuid = $3)
-        and not exists (select from pgqueuer as o where o.dedupe_key = q.dedupe_key
-            and (o.status in ('queued', 'picked') or o.status = 'failed' and o.id > q.id))
-    returning q.id
+    where status = 'failed' and ($1::bigint[] is null or id = any($1))
+        and ($2::text is null or entrypoint = $2)
+        and ($3::uuid is null or (headers ->> 'clinic')::uuid = $3)
+        and not exists (select from pgqueuer as o where o.dedupe_key = pgqueuer.dedupe_key
+            and (o.status in ('queued', 'picked') or o.status = 'failed' and o.id > pgqueuer.id))
+    returning id
 """)
 async def replay(
     unit: Unit, ids: list[int] | None, lane: str | None, clinic: UUID | None
