@@ -1,9 +1,9 @@
 """How many jobs one worker does in a minute: promised in units, each run in a unit of its own."""
 
 import asyncio
-from collections.abc import Sequence
-from time import perf_counter
-from uuid import UUID
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import perf_counter, process_time
 
 from bench.ground import Ground, fresh_ground
 from bench.report import Aim, BenchFailed, Result
@@ -39,6 +39,7 @@ async def run(options: Options) -> Result:
         units = await _measure(ground, jobs, in_units=True)
         errands = await _measure(ground, jobs, in_units=False)
         lost = await _left(ground)
+        neighbour_ms = await _neighbour(ground, options.size(10_000, 300))
     return Result(
         "jobs",
         ratio=units.a_minute / ASKED,
@@ -48,12 +49,14 @@ async def run(options: Options) -> Result:
         aims=[
             Aim("jobs a minute, promised and done", units.a_minute, AIM),
             Aim("errands a minute, promised and done", errands.a_minute, AIM),
+            Aim("ms behind another clinic's ten thousand", neighbour_ms, 2000, at_most=True),
             Aim("lost", lost + units.lost + errands.lost, 0, at_most=True),
         ],
         p50_ms=units.p50_ms,
         p99_ms=units.p99_ms,
         facts={
             "jobs": jobs,
+            "cpu_us_a_job": round(units.cpu_seconds * 1e6 / jobs),
             "promised_a_minute": round(units.promised_a_minute),
             "done_a_minute": round(units.done_a_minute),
             "errands_done_a_minute": round(errands.done_a_minute),
@@ -67,6 +70,7 @@ class Measured(Record, frozen=True):
     jobs: int
     promise_seconds: float
     seconds: float
+    cpu_seconds: float
     lost: int
     p50_ms: float
     p99_ms: float
@@ -110,38 +114,70 @@ async def _measure(ground: Ground, jobs: int, *, in_units: bool) -> Measured:
         else Errand("bench.errand", Lane.REMINDERS, Number, outside)
     )
     bus = LocalBus()
-
-    def wake(place: str) -> None:
-        bus.post(Message(f"wake/{place}", b""))
-
-    async with open_database(ground.application, HANDS, Clocks(), wake=wake) as database:
+    async with _opened(ground, bus) as database:
         began = perf_counter()
         await _promise(database, job, jobs)
         promised = perf_counter()
         async with working(database, bus, Registry([job]), Metrics(), hands=HANDS):
+            used = process_time()
             await asyncio.wait_for(all_done.wait(), 120)
-            ended = perf_counter()
+            ended, used = perf_counter(), process_time() - used
         after = sorted(1000 * (at - promised) for at in done.values())
     return Measured(
         jobs,
         promised - began,
         ended - promised,
+        used,
         jobs - len(done),
         after[len(after) // 2],
         after[len(after) * 99 // 100],
     )
 
 
-async def _promise(
-    database: Database, job: "Job[Number] | Errand[Number]", jobs: int
-) -> Sequence[UUID]:
+@asynccontextmanager
+async def _opened(ground: Ground, bus: LocalBus) -> AsyncIterator[Database]:
+    def wake(place: str) -> None:
+        bus.post(Message(f"wake/{place}", b""))
+
+    async with open_database(ground.application, HANDS, Clocks(), wake=wake) as database:
+        yield database
+
+
+async def _neighbour(ground: Ground, jobs: int) -> float:
+    """Let one clinic wait with many; say how long another's job takes. Units: milliseconds."""
+    begun, done = asyncio.Event(), asyncio.Event()
+    busy, calm = ClinicId(new_id()), ClinicId(new_id())
+
+    async def note(unit: Unit, _what: Number) -> None:
+        begun.set()
+        if unit.clinic_id == calm:
+            done.set()
+
+    job = Job("bench.neighbour", Lane.REMINDERS, Number, note)
+    bus = LocalBus()
+    async with _opened(ground, bus) as database:
+        async with open_unit(database, WorkScope(busy, "bench")) as unit:
+            for number in range(jobs):
+                await job.later(unit, Number(number))
+        async with working(database, bus, Registry([job]), Metrics(), hands=HANDS):
+            await begun.wait()
+            promised = perf_counter()
+            async with open_unit(database, WorkScope(calm, "bench")) as unit:
+                await job.later(unit, Number(jobs))
+            await asyncio.wait_for(done.wait(), 120)
+            took = perf_counter() - promised
+    async with ground.connect() as connection:
+        await connection.execute("delete from pgqueuer")
+    return took * 1000
+
+
+async def _promise(database: Database, job: "Job[Number] | Errand[Number]", jobs: int) -> None:
     clinics = [ClinicId(new_id()) for _ in range(CLINICS)]
     for first in range(0, jobs, BATCH):
         clinic = clinics[first // BATCH % CLINICS]
         async with open_unit(database, WorkScope(clinic, "bench")) as unit:
             for number in range(first, min(first + BATCH, jobs)):
                 await job.later(unit, Number(number))
-    return clinics
 
 
 async def _left(ground: Ground) -> int:

@@ -48,6 +48,8 @@ def test_every_room_has_a_contract_for_its_door() -> None:
         assert door["ignore_imports"] == [
             f"** -> cliniq.domains.{room}.api",
             f"cliniq.app -> cliniq.domains.{room}.http",
+            f"cliniq.worker -> cliniq.domains.{room}.jobs",
+            f"cliniq.worker -> cliniq.domains.{room}.subscribers",
         ]
 
 

@@ -26,12 +26,20 @@ async def diary(admin: Admin) -> Diary:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Policy:
-    """Reminders are tried three times, at once, and may take a fifth of a second."""
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reminders are tried three times, one right after the other."""
+    _change_reminders(monkeypatch, timedelta(seconds=30))
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reminders, besides, may take a tenth of a second."""
+    _change_reminders(monkeypatch, timedelta(seconds=0.1))
+
+
+def _change_reminders(monkeypatch: pytest.MonkeyPatch, deadline: timedelta) -> None:
     soon = timedelta(milliseconds=1)
-    policy = Policy(8, 0, 3, soon, soon, timedelta(seconds=0.2), 1)
-    lanes = {**LANES, Lane.REMINDERS: policy}
+    lanes = {**LANES, Lane.REMINDERS: Policy(8, 0, 3, soon, soon, deadline, 1)}
     for module in (jobs_run, jobs_worker):
         monkeypatch.setattr(module, "LANES", lanes)
     monkeypatch.setattr(jobs_worker, "RANK_SECONDS", 0.01)
-    return policy

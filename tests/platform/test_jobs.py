@@ -27,7 +27,7 @@ from cliniq.platform.jobs import (
     tell_progress,
     when,
 )
-from cliniq.platform.lanes import Lane, Policy
+from cliniq.platform.lanes import Lane
 from tests.platform.tasks import (
     Diary,
     Number,
@@ -162,7 +162,7 @@ async def test_job_of_the_installation_works_in_its_name(house: House, diary: Di
 
 
 async def test_job_that_was_promised_for_later_waits_for_its_time(
-    house: House, clinic: SomeClinic, admin: Admin, diary: Diary, impatient: Policy
+    house: House, clinic: SomeClinic, admin: Admin, diary: Diary, impatient: None
 ) -> None:
     job = writer(diary)
     async with clinic.unit() as unit:
@@ -198,7 +198,7 @@ async def test_what_a_job_does_and_its_end_are_one_transaction(
 
 
 async def test_errand_has_no_transaction_open_and_the_same_key_each_time(
-    house: House, clinic: SomeClinic, admin: Admin, diary: Diary, impatient: Policy
+    house: House, clinic: SomeClinic, admin: Admin, diary: Diary, impatient: None
 ) -> None:
     async def go(trip: Trip, what: Number) -> None:
         open_ = house.entrance.database.clinic

@@ -112,7 +112,9 @@ async def pace(unit: Unit, lanes: list[str]) -> None:
     ), paced as (
         select p.lane, greatest(p.spent_until, now() - interval '1 second') as since
         from job_pace as p where p.lane = any (array(select lane from wanted where rate > 0))
-        for update skip locked
+            and exists (select from pgqueuer as q where q.entrypoint = p.lane
+                and q.status = 'queued' and q.priority > -2147483648)
+        for update of p skip locked
     ), fit as (
         select lane, rate, since, case when rate = 0 then room
             else least(room, floor(extract(epoch from now() - since) * rate)::bigint) end as room
@@ -132,6 +134,7 @@ async def pace(unit: Unit, lanes: list[str]) -> None:
         update job_pace as p set spent_until = fit.since + interval '1 second'
             * (select count(*) from taken where entrypoint = fit.lane) / fit.rate
         from fit where p.lane = fit.lane and fit.rate > 0
+            and exists (select from taken where entrypoint = fit.lane)
     )
     select id, entrypoint as lane, headers ->> 'job' as job, (headers ->> 'clinic')::uuid as clinic,
         headers ->> 'key' as key, (headers ->> 'person')::uuid as person,

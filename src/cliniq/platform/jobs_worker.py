@@ -86,6 +86,7 @@ class Worker:
         self._taken: dict[int, Taken] = {}
         self._ended: dict[int, Done] = {}
         self._tasks: set[asyncio.Task[object]] = set()
+        self._ticks: dict[str, datetime] = {}  # what is promised already, by us or by others
         self._absent_until = 0.0
         self._is_awake = False
         self._is_stopping = False
@@ -240,9 +241,12 @@ class Worker:
 
     async def _keep(self, duty: Duty) -> None:
         at = last_tick(duty.cron, self._database.clocks.wall())
+        if self._ticks.get(duty.job.name) == at:
+            return
         async with open_unit(self._database, PlatformScope("keep a schedule")) as unit:
             if await jobs_store.claim_tick(unit, duty.job.name, at) is not None:
                 await duty.job.later(unit, Tick(at), key=at.isoformat())
+        self._ticks[duty.job.name] = at
 
     async def prepare(self) -> None:
         """Have what the statements lean on. Raises: DEPENDENCY_UNAVAILABLE 503."""
