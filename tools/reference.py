@@ -142,8 +142,8 @@ def write_map() -> str:
         "## Events",
         table(("event", "fields", "what happened"), sorted(describe_events(rooms))),
         "## Jobs",
-        "Promised with their cause, done later. An errand speaks to somebody outside; what is done\n"
-        "for somebody needs a permission, and dies with it. Times of schedules are UTC.",
+        "Promised with their cause, done later. An errand speaks to somebody outside; what is\n"
+        "done for somebody needs a permission, and dies with it. Times of schedules are UTC.",
         table(("job", "lane", "kind", "promised by", "what it does"), sorted(describe_jobs())),
         "## Lanes",
         table(

@@ -54,7 +54,7 @@ CALL = Errand("mortal.call", Lane.EMAIL, Number, call)
 
 
 async def live() -> None:
-    jobs_worker.SILENT_SECONDS = jobs_engine.SILENT_SECONDS = SILENT_SECONDS
+    jobs_engine.SILENT_SECONDS = SILENT_SECONDS
     jobs_worker.SWEEP_SECONDS = 0.2
     bus, registry = LocalBus(), Registry([COUNT, CALL])
     async with (

@@ -15,11 +15,11 @@ from croniter import croniter  # type: ignore[import-untyped]
 
 from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.kernel.scope import PlatformScope
-from cliniq.platform import jobs_store
+from cliniq.platform import jobs_engine, jobs_store
 from cliniq.platform.bus import Bus
 from cliniq.platform.db import Database, open_unit
 from cliniq.platform.jobs import Duty, Registry, Tick, wake_lane
-from cliniq.platform.jobs_engine import SILENT_SECONDS, Engine
+from cliniq.platform.jobs_engine import Engine
 from cliniq.platform.jobs_run import Done, Outcome, Runner
 from cliniq.platform.jobs_store import Taken
 from cliniq.platform.lanes import LANES, Lane
@@ -230,7 +230,7 @@ class Worker:
         lanes = list(self._places)
         tries = [each.policy.tries for each in self._places.values()]
         async with open_unit(self._database, PlatformScope("sweep jobs")) as unit:
-            swept = await jobs_store.sweep(unit, SILENT_SECONDS, lanes, tries)
+            swept = await jobs_store.sweep(unit, jobs_engine.SILENT_SECONDS, lanes, tries)
         if swept:
             log.warning("jobs of a dead worker were put back", jobs=len(swept))
 
