@@ -11,10 +11,10 @@ from bench.rounds import Options
 from cliniq.kernel.ids import ClinicId, new_id
 from cliniq.kernel.record import Record
 from cliniq.kernel.scope import WorkScope
-from cliniq.platform.bus import LocalBus, Message
+from cliniq.platform.bus import LocalBus
 from cliniq.platform.clock import Clocks
 from cliniq.platform.db import Database, Unit, open_database, open_unit
-from cliniq.platform.jobs import Errand, Job, Registry, Trip
+from cliniq.platform.jobs import Errand, Job, Registry, Trip, lane_waker
 from cliniq.platform.jobs_worker import working
 from cliniq.platform.lanes import Lane
 from cliniq.platform.telemetry import Metrics
@@ -136,10 +136,9 @@ async def _measure(ground: Ground, jobs: int, *, in_units: bool) -> Measured:
 
 @asynccontextmanager
 async def _opened(ground: Ground, bus: LocalBus) -> AsyncIterator[Database]:
-    def wake(place: str) -> None:
-        bus.post(Message(f"wake/{place}", b""))
-
-    async with open_database(ground.application, HANDS, Clocks(), wake=wake) as database:
+    async with open_database(
+        ground.application, HANDS, Clocks(), wake_lane=lane_waker(bus)
+    ) as database:
         yield database
 
 

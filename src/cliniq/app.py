@@ -1,7 +1,7 @@
 """The composition root of the web process; with `cli` and `demo`, all that knows every room."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -21,7 +21,7 @@ from cliniq.domains.identity.api import SignInDesk
 from cliniq.domains.patients import http as patients_http
 from cliniq.domains.queue import http as queue_http
 from cliniq.platform.backends import ALONE, Backends
-from cliniq.platform.bus import Bus, LocalBus, Message
+from cliniq.platform.bus import LocalBus
 from cliniq.platform.clock import Clocks
 from cliniq.platform.db import open_database
 from cliniq.platform.http import live as live_http
@@ -31,6 +31,7 @@ from cliniq.platform.http.guards import Entrance
 from cliniq.platform.http.live import Topic
 from cliniq.platform.http.problems import SCHEMA, speak_problems
 from cliniq.platform.http.route import API, unguarded_doors
+from cliniq.platform.jobs import lane_waker
 from cliniq.platform.limits import Limits
 from cliniq.platform.live import Hub
 from cliniq.platform.passwords import Passwords
@@ -75,17 +76,14 @@ async def open_house(
     hub, keyring, limits = Hub(), Keyring(master), Limits(clocks.wall)
     tokens = AccessTokens(keyring, clocks.wall)
     with Passwords() as passwords:
-        async with open_database(dsn, pool_size, clocks, hub.publish, _waker(bus)) as database:
+        async with open_database(
+            dsn, pool_size, clocks, hub.publish, lane_waker(bus)
+        ) as database:
             doorkeeper = Doorkeeper(tokens, clocks.wall)
             entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus)
             desk = SignInDesk(database, passwords, tokens, keyring, limits, hub, hint_at)
             yield House(entrance, desk, passwords)
             hub.close()
-
-
-def _waker(bus: Bus) -> Callable[[str], None]:
-    """Wake whoever waits for work, in whatever process; they look by themselves too."""
-    return lambda place: bus.post(Message(f"wake/{place}", b""))
 
 
 def build_app(

@@ -67,7 +67,7 @@ class CommitRefused(Exception):
     """COMMIT was answered by a rollback: a statement had failed and its error was swallowed."""
 
 
-def _wake_nobody(_place: str) -> None: ...
+def _wake_nobody(_lane: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Database:
     platform: Pool
     clocks: Clocks
     publish: Callable[[Any], None]  # what a committed unit tells this process
-    wake: Callable[[str], None] = _wake_nobody  # tells all processes that work waits, and where
+    wake_lane: Callable[[str], None] = _wake_nobody  # tells all workers that a lane has jobs
 
     def pool_of(self, scope: Scope) -> tuple[Pool, str]:
         """Say which pool serves a scope, and as which role."""
@@ -343,7 +343,7 @@ async def open_database(
     size: int,
     clocks: Clocks,
     publish: Callable[[Any], None] = lambda _told: None,
-    wake: Callable[[str], None] = _wake_nobody,
+    wake_lane: Callable[[str], None] = _wake_nobody,
 ) -> AsyncIterator[Database]:
     """Open the three pools. Nothing to reset on release: a unit leaves nothing behind.
 
@@ -355,7 +355,7 @@ async def open_database(
             pool = await asyncpg.create_pool(dsn, min_size=1, max_size=each, reset=_leave_as_is)
             pools.append(pool)
         clinic, person, platform = pools
-        yield Database(clinic, person, platform, clocks, publish, wake)
+        yield Database(clinic, person, platform, clocks, publish, wake_lane)
     finally:
         await _close(pools)
 

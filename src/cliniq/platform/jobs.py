@@ -17,6 +17,7 @@ from cliniq.kernel.permissions import Permission
 from cliniq.kernel.record import Record
 from cliniq.kernel.scope import PlatformScope
 from cliniq.platform import jobs_store
+from cliniq.platform.bus import Bus, Message
 from cliniq.platform.db import Database, Opening, ReadUnit, Unit, open_unit
 from cliniq.platform.events import Event, Told
 from cliniq.platform.lanes import Lane
@@ -184,7 +185,7 @@ class Registry:
                 written = _Written(
                     lane=job.lane,
                     job=job.name,
-                    clinic=fact.clinic_id,
+                    clinic=ClinicId(fact.clinic_id),
                     key=key,
                     dedupe=key,
                     person=None,
@@ -227,9 +228,19 @@ async def _write(unit: Unit, promises: list[_Written]) -> None:
         wake_lane(unit, lane)
 
 
+def lane_channel(lane: str) -> str:
+    """Name the bus channel on which a lane's workers are woken."""
+    return f"wake/jobs/{lane}"
+
+
+def lane_waker(bus: Bus) -> Callable[[str], None]:
+    """Make what wakes a lane's workers, in whatever process; they look by themselves too."""
+    return lambda lane: bus.post(Message(lane_channel(lane), b""))
+
+
 def wake_lane(unit: Unit, lane: str) -> None:
     """Tell the workers, after COMMIT, that a lane has work."""
-    unit.after_commit(lambda: unit.database.wake(f"jobs/{lane}"))
+    unit.after_commit(lambda: unit.database.wake_lane(lane))
 
 
 async def tell_progress(unit: Unit, done: int, total: int, note: str = "") -> None:

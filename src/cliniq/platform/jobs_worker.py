@@ -18,7 +18,7 @@ from cliniq.kernel.scope import PlatformScope
 from cliniq.platform import jobs_engine, jobs_store
 from cliniq.platform.bus import Bus
 from cliniq.platform.db import Database, open_unit
-from cliniq.platform.jobs import Duty, Registry, Tick, wake_lane
+from cliniq.platform.jobs import Duty, Registry, Tick, lane_channel, wake_lane
 from cliniq.platform.jobs_engine import Engine
 from cliniq.platform.jobs_run import Done, Outcome, Runner
 from cliniq.platform.jobs_store import Taken
@@ -281,7 +281,7 @@ async def working(
     await worker.prepare()
     heard = {lane: partial(worker.hear, lane) for lane in LANES}
     for lane, hear in heard.items():
-        await bus.listen(f"wake/jobs/{lane}", hear)
+        await bus.listen(lane_channel(lane), hear)
     running = asyncio.create_task(worker.run())
     beside = [
         asyncio.create_task(_again_and_again(act, seconds))
@@ -297,7 +297,7 @@ async def working(
         for task in beside:
             task.cancel()
         for lane, hear in heard.items():
-            await bus.ignore(f"wake/jobs/{lane}", hear)
+            await bus.ignore(lane_channel(lane), hear)
         await worker.stop(running, grace)
         await asyncio.gather(*beside, return_exceptions=True)
 
