@@ -31,6 +31,7 @@ from cliniq.platform.http.guards import Entrance
 from cliniq.platform.http.live import Topic
 from cliniq.platform.http.problems import SCHEMA, speak_problems
 from cliniq.platform.http.route import API, unguarded_doors
+from cliniq.platform.http.switchboard import Switchboard
 from cliniq.platform.jobs import lane_waker
 from cliniq.platform.limits import Limits
 from cliniq.platform.live import Hub
@@ -76,9 +77,7 @@ async def open_house(
     hub, keyring, limits = Hub(), Keyring(master), Limits(clocks.wall)
     tokens = AccessTokens(keyring, clocks.wall)
     with Passwords() as passwords:
-        async with open_database(
-            dsn, pool_size, clocks, hub.publish, lane_waker(bus)
-        ) as database:
+        async with open_database(dsn, pool_size, clocks, hub.publish, lane_waker(bus)) as database:
             doorkeeper = Doorkeeper(tokens, clocks.wall)
             entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus)
             desk = SignInDesk(database, passwords, tokens, keyring, limits, hub, hint_at)
@@ -116,7 +115,8 @@ def build_app(
     app.mount("/assets", GZipMiddleware(assets))
     _describe_problems(app)
     # Outermost, around even what FastAPI answers before any middleware of ours could see it.
-    app.middleware_stack = Envelope(app.build_middleware_stack(), app.state.metrics)
+    switchboard = Switchboard(app, app.build_middleware_stack())
+    app.middleware_stack = Envelope(switchboard, app.state.metrics)
     return app
 
 
