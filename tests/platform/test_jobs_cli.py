@@ -19,6 +19,7 @@ from cliniq.platform.duties import PASSES
 from cliniq.platform.jobs import Tick, report
 from cliniq.platform.lanes import Lane
 from cliniq.platform.source import Urls
+from tests.conftest import house_of
 from tests.platform.tasks import Diary, Number, is_empty, until_true, worker_of, writer
 from tests.support import SECRET, Admin, Client, SomeClinic
 
@@ -103,10 +104,12 @@ async def test_state_that_does_not_exist_is_refused(settings: dict[str, str]) ->
 
 
 async def test_worker_command_works_until_it_is_told_to_stop(
-    house: House, admin: Admin, diary: Diary, settings: dict[str, str], tmp_path: Path
+    own_urls: Urls, own_admin: Admin, tmp_path: Path
 ) -> None:
-    async with open_unit(house.entrance.database, PlatformScope("test")) as unit:
-        await PASSES.later(unit, Tick(utc_now()))
+    settings = {"CLINIQ_DATABASE_URL": own_urls.application, "CLINIQ_SECRET": SECRET}
+    async with house_of(own_urls) as house:
+        async with open_unit(house.entrance.database, PlatformScope("test")) as unit:
+            await PASSES.later(unit, Tick(utc_now()))
     process = await asyncio.create_subprocess_exec(
         Path(sys.executable).with_name("cliniq"),
         "worker",
@@ -115,7 +118,7 @@ async def test_worker_command_works_until_it_is_told_to_stop(
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        await until_true(lambda: is_empty(admin))
+        await until_true(lambda: is_empty(own_admin))
         process.send_signal(signal.SIGTERM)
         _, said = await process.communicate()
     finally:

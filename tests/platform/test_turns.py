@@ -8,6 +8,8 @@ from cliniq.platform.db import Unit, open_unit
 from cliniq.platform.jobs import Job
 from cliniq.platform.jobs_store import Taken
 from cliniq.platform.lanes import Lane
+from cliniq.platform.source import Urls
+from tests.conftest import house_of
 from tests.platform.tasks import Number
 from tests.support import Admin
 
@@ -102,19 +104,19 @@ async def test_jobs_whose_time_comes_together_take_turns_from_then_on(
 
 
 async def test_turns_are_counted_anew_where_nobody_waits_and_nowhere_else(
-    house: House, admin: Admin
+    own_urls: Urls, own_admin: Admin
 ) -> None:
     idle, busy = job_in(Lane.WAITLIST), job_in(Lane.FOLLOWUPS)
     clinic = ClinicId(new_id())
-    for job in (idle, busy):
-        await promise(house, job, clinic, range(10))
-    await take(house, Lane.WAITLIST, 100)
-    await take(house, Lane.FOLLOWUPS, 9)
-    async with open_unit(house.entrance.database, PlatformScope("test")) as unit:
-        assert await jobs_store.wind_back(unit) > 0
-    left = await admin.fetch("select lane, turn from job_turn where clinic_id = $1", clinic)
+    async with house_of(own_urls) as house:
+        for job in (idle, busy):
+            await promise(house, job, clinic, range(10))
+        await take(house, Lane.WAITLIST, 100)
+        await take(house, Lane.FOLLOWUPS, 9)
+        async with open_unit(house.entrance.database, PlatformScope("test")) as unit:
+            assert await jobs_store.wind_back(unit) == 1
+    left = await own_admin.fetch("select lane, turn from job_turn")
     assert [tuple(row) for row in left] == [(Lane.FOLLOWUPS, 10)]
-    await take(house, Lane.FOLLOWUPS, 100)
 
 
 async def test_lane_with_a_rate_is_taken_from_no_faster_by_any_number_of_workers(
