@@ -107,9 +107,11 @@ async def test_worker_command_works_until_it_is_told_to_stop(
     own_urls: Urls, own_admin: Admin, tmp_path: Path
 ) -> None:
     settings = {"CLINIQ_DATABASE_URL": own_urls.application, "CLINIQ_SECRET": SECRET}
-    async with house_of(own_urls) as house:
-        async with open_unit(house.entrance.database, PlatformScope("test")) as unit:
-            await PASSES.later(unit, Tick(utc_now()))
+    async with (
+        house_of(own_urls) as house,
+        open_unit(house.entrance.database, PlatformScope("test")) as unit,
+    ):
+        await PASSES.later(unit, Tick(utc_now()))
     process = await asyncio.create_subprocess_exec(
         Path(sys.executable).with_name("cliniq"),
         "worker",

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import ClassVar
 from uuid import UUID
 
 import pytest
 from pgqueuer.adapters.persistence.queries import Queries
+from typing_extensions import override
 
 from cliniq.app import House
 from cliniq.kernel.ids import new_id
@@ -14,6 +16,7 @@ from cliniq.kernel.problem import Conflict
 from cliniq.kernel.scope import PlatformScope
 from cliniq.platform import jobs_store, jobs_worker
 from cliniq.platform.db import Unit, open_unit
+from cliniq.platform.events import Event, tell
 from cliniq.platform.jobs import (
     Duty,
     Errand,
@@ -36,6 +39,20 @@ from tests.platform.tasks import (
     writer,
 )
 from tests.support import NOON, Admin, SomeClinic
+
+
+class Happened(Event, frozen=True):
+    """Something happened."""
+
+    kind: ClassVar[str] = "test.happened_once.v1"
+    subject_type: ClassVar[str] = "test"
+    test_id: UUID
+
+    @property
+    @override
+    def subject_id(self) -> UUID:
+        return self.test_id
+
 
 # --- failing --------------------------------------------------------------------------------------
 
@@ -252,6 +269,36 @@ async def test_worker_that_may_not_wait_puts_back_what_it_took(
         await diary.until(2)
     rows = await admin.fetch("select status::text, attempts from pgqueuer")
     assert [tuple(row) for row in rows] == [("queued", 0)] * 2
+
+
+async def test_worker_whose_connections_are_cut_does_everything_once(
+    house: House, clinic: SomeClinic, admin: Admin, diary: Diary
+) -> None:
+    many = 300
+
+    async def do(unit: Unit, what: Number) -> None:
+        tell(unit, Happened(UUID(int=what.number)))
+        await asyncio.sleep(0.002)
+        diary.write(what.number)
+
+    job = Job("test.cut", Lane.REMINDERS, Number, do)
+    async with clinic.unit() as unit:
+        for number in range(many):
+            await job.later(unit, Number(number))
+    async with worker_of(house, job):
+        for cut in (1, 2, 3):
+            await diary.until(cut * many // 4)
+            await admin.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where usename = 'cliniq_app' and datname = current_database()"
+            )
+        await until_true(lambda: is_empty(admin))
+    told = await admin.fetch(
+        "select entity_id from audit where clinic_id = $1 and action = $2",
+        clinic.clinic_id,
+        Happened.kind,
+    )
+    assert sorted(row["entity_id"].int for row in told) == list(range(many))
 
 
 # --- schedules ------------------------------------------------------------------------------------

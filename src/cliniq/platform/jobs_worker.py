@@ -191,6 +191,12 @@ class Worker:
         self._places[lane].has_more = True
         self.wake()
 
+    def look_everywhere(self) -> None:
+        """Look for jobs in all lanes: whoever would have woken us may not have been heard."""
+        for place in self._places.values():
+            place.has_more = True
+        self.wake()
+
     async def run(self) -> None:
         """Work until stopped; a loop that breaks is begun anew, with nothing taken."""
         while not self._is_stopping:
@@ -280,8 +286,12 @@ async def working(
     worker = Worker(database, registry, hands, metrics)
     await worker.prepare()
     heard = {lane: partial(worker.hear, lane) for lane in LANES}
-    for lane, hear in heard.items():
-        await bus.listen(lane_channel(lane), hear)
+    bus.on_gap(worker.look_everywhere)
+    try:
+        for lane, hear in heard.items():
+            await bus.listen(lane_channel(lane), hear)
+    except DependencyUnavailable:
+        log.warning("a worker hears no wake-ups: it looks by itself, every second")
     running = asyncio.create_task(worker.run())
     beside = [
         asyncio.create_task(_again_and_again(act, seconds))
