@@ -21,7 +21,7 @@ from cliniq.platform.cache import Cache
 from cliniq.platform.cache_shelf import Shelf
 from cliniq.platform.cached import Cached, cached
 from cliniq.platform.clock import Clocks
-from cliniq.platform.db import Database, ReadUnit
+from cliniq.platform.db import Beside, Database, ReadUnit
 
 FROM_MEMORY, FROM_SHELF = 20.0, 0.5
 CLIENTS = 50  # as many as redis-benchmark has
@@ -84,7 +84,7 @@ async def run(options: Options) -> Result:
 async def _unit(url: str, most: int) -> AsyncIterator[ReadUnit]:
     """Give a guest's unit beside a cache; it has no database, so only the cache can answer it."""
     cache, nowhere = Cache(Shelf(url), most=most), cast("Any", None)
-    database = Database(nowhere, nowhere, nowhere, Clocks(), nowhere, cache)
+    database = Database(nowhere, nowhere, nowhere, Clocks(), Beside(cache=cache))
     yield ReadUnit(nowhere, GuestScope(ClinicId(new_id())), database, "", monotonic())
     shelf = cache._shelf  # noqa: SLF001 - nothing was ever to be told on a bus
     if shelf is not None:
@@ -118,7 +118,7 @@ async def _read_far(
 
 def _ensure_found(unit: ReadUnit) -> None:
     """Refuse figures of reads that found nothing. Raises: BenchFailed."""
-    counts = cast("Cache", unit.database.cache).counts()
+    counts = cast("Cache", unit.database.beside.cache).counts()
     if counts["shelf_failed"] or counts["loaded"] > KEYS * 1.1 or counts["memory"]:
         raise BenchFailed(f"not everything came from the shelf: {counts}")
 

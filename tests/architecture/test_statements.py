@@ -43,6 +43,9 @@ OWNED = {
     "checkin": "check_in check_in_claim check_in_rule",
     "events": "audit open_partitions outbox outbox_held partitioned record_denial schema_step "
     "security_event",
+    "jobs": "finish_job job_pace job_progress job_tick job_turn lane_now pgqueuer pgqueuer_log"
+    " pgqueuer_schedules pgqueuer_statistics promise_any_jobs promise_jobs put_jobs rank_jobs"
+    " take_turns wind_back_turns",
     "live": "live_epoch live_pass",
     "relay": "relay relay_lease",
 }
@@ -232,6 +235,7 @@ async def test_every_table_and_routine_has_a_room(admin: Admin) -> None:
     """)
     ground = (
         "admit_platform current_clinic wall_in is_seated_in prove_session take_own_seat take_seat"
+        " take_work_seat"
     )
     rooms = [name for names in OWNED.values() for name in names.split()]
     assert len(rooms) == len(set(rooms))

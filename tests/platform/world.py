@@ -55,6 +55,7 @@ async def inhabit(house: House, admin: Admin) -> Inhabited:
     ]
     async with clinic.unit() as unit:
         await checkin.add_rule(unit, new_id(), checkin.WindowRule(None, "never", 1, 1))
+    await admin.execute("insert into job_turn values ($1, 'test', 1, 1)", clinic.clinic_id)
     receipts = await scanned(clinic, someone) + await scanned(clinic, neighbour)
     assert [each.appointment_id for each in receipts] == [each.appointment_id for each in visits]
     shared = {

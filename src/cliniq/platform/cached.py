@@ -34,7 +34,7 @@ async def cached(unit: ReadUnit, kind: Cached[T], subject: UUID = NOBODY) -> T:
     It may be newer than the unit's snapshot. A unit that has changed it sees its own change; one
     over several clinics, or none, asks the database.
     """
-    cache, clinic_id = unit.database.cache, getattr(unit.scope, "clinic_id", None)
+    cache, clinic_id = unit.database.beside.cache, getattr(unit.scope, "clinic_id", None)
     if cache is None or clinic_id is None:
         return await kind.load(unit, subject)
     key = key_of(kind.name, clinic_id, subject)
@@ -49,7 +49,7 @@ async def cached(unit: ReadUnit, kind: Cached[T], subject: UUID = NOBODY) -> T:
 
 def changed(unit: Unit, kind: Cached[Any], subject: UUID = NOBODY) -> None:
     """Say that this unit changes a value: once it has committed, all forget what they keep."""
-    cache = unit.database.cache
+    cache = unit.database.beside.cache
     if cache is None:
         return
     key = key_of(kind.name, unit.clinic_id, subject)
@@ -58,7 +58,7 @@ def changed(unit: Unit, kind: Cached[Any], subject: UUID = NOBODY) -> None:
 
 
 async def _bar(unit: Unit, keys: list[Key]) -> None:
-    cache = unit.database.cache
+    cache = unit.database.beside.cache
     assert cache is not None  # noqa: S101 - or nothing would have been announced
     mark = await cache.bar(keys)
     unit.after_commit(lambda: cache.forget(keys, mark))
