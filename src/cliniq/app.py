@@ -26,12 +26,14 @@ from cliniq.platform.clock import Clocks
 from cliniq.platform.db import open_database
 from cliniq.platform.http import live as live_http
 from cliniq.platform.http import system
+from cliniq.platform.http.address import Proxies
 from cliniq.platform.http.envelope import Envelope
 from cliniq.platform.http.guards import Entrance
 from cliniq.platform.http.live import Topic
 from cliniq.platform.http.problems import SCHEMA, speak_problems
 from cliniq.platform.http.route import API, unguarded_doors
-from cliniq.platform.limits import Limits
+from cliniq.platform.http.traffic import PACES, Pace, Traffic
+from cliniq.platform.limits_backends import open_limits
 from cliniq.platform.live import Hub
 from cliniq.platform.passwords import Passwords
 from cliniq.platform.signing import Keyring
@@ -68,23 +70,30 @@ async def open_house(
     master: str,
     pool_size: int,
     clocks: Clocks,
-    backends: Backends = ALONE,  # noqa: ARG001 - the bus and the storage will read it
+    backends: Backends = ALONE,
+    paces: Mapping[Traffic, Pace] = PACES,
 ) -> AsyncIterator[House]:
     """Open pools, keys and desks; close them in the other order."""
     bus = LocalBus()
-    hub, keyring, limits = Hub(), Keyring(master), Limits(clocks.wall)
+    hub, keyring = Hub(), Keyring(master)
     tokens = AccessTokens(keyring, clocks.wall)
     with Passwords() as passwords:
-        async with open_database(dsn, pool_size, clocks, hub.publish) as database:
+        async with (
+            open_database(dsn, pool_size, clocks, hub.publish) as database,
+            open_limits(backends.redis_url, database, keyring.key("limits")) as limits,
+        ):
             doorkeeper = Doorkeeper(tokens, clocks.wall)
-            entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus)
+            entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus, paces)
             desk = SignInDesk(database, passwords, tokens, keyring, limits, hub, hint_at)
             yield House(entrance, desk, passwords)
             hub.close()
 
 
 def build_app(
-    house: House | None = None, address: str = "", stage: demo.Stage | None = None
+    house: House | None = None,
+    address: str = "",
+    stage: demo.Stage | None = None,
+    trusted_proxies: str | None = None,
 ) -> FastAPI:
     """Join the rooms into one application. Without a house it can only describe itself."""
     app = FastAPI(
@@ -113,7 +122,9 @@ def build_app(
     app.mount("/assets", GZipMiddleware(assets))
     _describe_problems(app)
     # Outermost, around even what FastAPI answers before any middleware of ours could see it.
-    app.middleware_stack = Envelope(app.build_middleware_stack(), app.state.metrics)
+    app.middleware_stack = Envelope(
+        app.build_middleware_stack(), app.state.metrics, Proxies(trusted_proxies)
+    )
     return app
 
 

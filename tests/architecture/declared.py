@@ -7,8 +7,8 @@ SEATS = {"cliniq_clinic", "cliniq_person", "cliniq_platform"}
 ROLES = SEATS | {"cliniq_owner", "cliniq_app"}
 
 # Who sees which rows: `here` of the acting clinic, `clinics` of the seat's clinics, `own` of the
-# seat's patients there, `shared` nobody's or own, `self` of the person, `all`, and `new` to insert
-# whatever one likes without seeing it. The owner sees all, everywhere, or backfills change nothing.
+# seat's patients there, `shared` nobody's or own, `self` of the person, `mine` of the person in the
+# acting clinic, `all`, and `new` to insert whatever one likes without seeing it. The owner sees all, everywhere, or backfills change nothing.
 WALLS = """
 appointment          clinic=here person=own
 appointment_history  clinic=here person=own
@@ -21,6 +21,7 @@ check_in_rule        clinic=here person=clinics
 claim                clinic=here person=own
 clinic               clinic=here person=clinics platform=all
 guardianship         clinic=here person=own
+idempotency_key      clinic=mine person=mine
 membership           clinic=here person=self platform=all
 outbox               clinic=here person=here
 patient              clinic=here person=own
@@ -34,7 +35,8 @@ site                 clinic=here person=clinics
 """
 # Of the installation, not of a clinic, and in nobody's sight but the platform's, if that.
 UNWALLED = set(
-    "account installation_role live_pass partitioned role_grant schema_step session".split()
+    "account installation_role limit_window live_pass partitioned role_grant schema_step "
+    "session".split()
 )
 CUT_BY_RANGE = {
     "appointment",
@@ -58,6 +60,7 @@ clinic   check_in_rule        select insert update delete
 clinic   claim                select insert delete
 clinic   clinic               select update
 clinic   guardianship         select insert update
+clinic   idempotency_key      select insert
 clinic   membership           select insert delete
 clinic   outbox               insert
 clinic   outbox_number        usage
@@ -79,6 +82,7 @@ person   check_in_rule        select
 person   claim                select insert delete
 person   clinic               select
 person   guardianship         select
+person   idempotency_key      select insert
 person   membership           select
 person   outbox               insert
 person   outbox_number        usage
@@ -93,6 +97,7 @@ person   resource             select insert
 person   site                 select
 platform account              select insert update
 platform clinic               select insert
+platform limit_window         select insert update delete
 platform live_pass            select insert delete
 platform membership           select insert
 platform person               select insert update
@@ -102,23 +107,28 @@ platform session              select insert update
 clinic   public               usage
 person   public               usage
 platform public               usage
+clinic   claim_key()          execute
 clinic   count_ahead()        execute
 clinic   current_clinic()     execute
+clinic   current_person()     execute
 clinic   show_board()         execute
 clinic   slot_span()          execute
 clinic   take_seat()          execute
+person   claim_key()          execute
 person   count_ahead()        execute
 person   current_clinic()     execute
+person   current_person()     execute
 person   show_board()         execute
 person   slot_span()          execute
 person   take_own_seat()      execute
 platform current_clinic()     execute
+platform drop_stale_keys()    execute
 platform open_partitions()    execute
 platform record_denial()      execute
 """
 # What runs as the owner, above the walls: the seats, numbers without people, upkeep.
 DEFINERS = set(
-    "count_ahead open_partitions prove_session record_denial show_board take_own_seat "
+    "count_ahead drop_stale_keys open_partitions prove_session record_denial show_board take_own_seat "
     "take_seat".split()
 )
 
@@ -141,6 +151,9 @@ SEEN = {
     "true": "all",
     f"(clinic_id = {_ONE.format('clinic_id')})": "here",
     f"(person_id = {_ONE.format('person_id')})": "self",
+    f"((clinic_id = {_ONE.format('clinic_id')}) AND (person_id = {_ONE.format('person_id')}))": (
+        "mine"
+    ),
     f"({_CLINICS})": "clinics",
     f"(({_CLINICS}) AND ({_PATIENTS}))": "own",
     f"(({_CLINICS}) AND ((patient_id IS NULL) OR ({_PATIENTS})))": "shared",

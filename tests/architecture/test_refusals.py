@@ -26,7 +26,7 @@ from tests.architecture.statements import MODULES
 CODE = re.compile(r"\b[A-Z][A-Z_]{3,}\b")
 NOT_A_CODE = {"UUID"}
 STATUS_OF = {kind.code: kind.status for kind in all_problems()}
-ANSWERS = {401, 403, 404, 405, 409, 413, 422, 429, 500, 503}
+ANSWERS = {400, 401, 403, 404, 405, 409, 413, 422, 429, 500, 503}
 
 
 def family() -> list[type[Problem]]:

@@ -15,6 +15,7 @@ from cliniq.demo import set_stage
 from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.platform.clock import Clocks
 from cliniq.platform.health import complaints
+from cliniq.platform.http.traffic import PACES, scaled
 from cliniq.platform.migrate import migrate
 from cliniq.platform.settings import Settings, load_settings, master_secret
 from cliniq.platform.source import database_urls, owner_of
@@ -88,11 +89,16 @@ async def _serve(settings: Settings, dsn: str, listener: socket.socket, *, demo:
     if wrong := await complaints(dsn):
         raise StartRefused(wrong[0])
     async with open_house(
-        dsn, master_secret(settings), settings.pool_size, Clocks(), settings.backends
+        dsn,
+        master_secret(settings),
+        settings.pool_size,
+        Clocks(),
+        settings.backends,
+        scaled(PACES, settings.rate_scale),
     ) as house:
         await _look_ahead(house)
         stage = await set_stage(house.entrance, house.desk) if demo else None
-        app = build_app(house, settings.address, stage)
+        app = build_app(house, settings.address, stage, settings.trusted_proxies)
         server = _Server(
             uvicorn.Config(
                 app,
@@ -104,8 +110,7 @@ async def _serve(settings: Settings, dsn: str, listener: socket.socket, *, demo:
                 access_log=False,
                 log_config=None,
                 server_header=False,
-                proxy_headers=settings.trusted_proxies is not None,
-                forwarded_allow_ips=settings.trusted_proxies or [],
+                proxy_headers=False,  # the envelope knows the proxies
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
         )

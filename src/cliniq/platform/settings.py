@@ -75,6 +75,9 @@ class Settings(BaseModel):
         None,
         description="Addresses or networks, by comma, whose X-Forwarded-For is believed",
     )
+    rate_scale: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        1, description="Multiplies the rate limits of traffic; those of sign-in stay"
+    )
     pool_size: Annotated[int, Field(ge=2, le=200)] = Field(
         10, description="Connections for staff, and as many for patients"
     )

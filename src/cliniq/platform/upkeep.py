@@ -1,12 +1,14 @@
-"""What must be done now and then whatever else happens: partitions ahead, stale passes away."""
+"""What must be done now and then whatever else happens: partitions ahead, what is stale away."""
 
 import asyncio
 
 import structlog
 
 from cliniq.kernel.scope import PlatformScope
-from cliniq.platform import events_store, live_store
+from cliniq.platform import events_store, limits_store, live_store
 from cliniq.platform.db import Database, open_unit
+from cliniq.platform.idempotency import drop_stale_keys
+from cliniq.platform.limits_durable import STALE
 
 log = structlog.get_logger(__name__)
 
@@ -26,13 +28,15 @@ async def keep_up(database: Database) -> None:
 
 
 async def upkeep(database: Database) -> list[str]:
-    """Open the partitions ahead of both clocks and drop stale passes; return new partitions.
+    """Open the partitions ahead of both clocks, drop what is stale; return new partitions.
 
     Idempotent: several processes may do it at once.
     """
     async with open_unit(database, PlatformScope("upkeep")) as unit:
         opened = await events_store.open_partitions(unit, unit.now.date(), unit.wall.date())
         await live_store.drop_stale_passes(unit, unit.wall)
+        await limits_store.drop_stale_windows(unit, unit.wall - STALE)
+    await drop_stale_keys(database)
     for name in opened:
         log.info("opened a partition", partition=name)
     return opened

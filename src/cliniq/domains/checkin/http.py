@@ -39,6 +39,8 @@ from cliniq.platform.http.guards import (
 )
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import Content, room
+from cliniq.platform.http.terms import terms
+from cliniq.platform.http.traffic import Traffic, address_of
 
 router = room("/appointments", "check-in")
 
@@ -66,6 +68,11 @@ class AtTheDoor(Policy):
     @override
     def words(self) -> str:
         return "self, with a code of the clinic"
+
+    @property
+    @override
+    def gives(self) -> type[ReadUnit]:
+        return Unit
 
     @property
     @override
@@ -100,6 +107,7 @@ class AtTheDoor(Policy):
     responses=problems(
         errors.QrInvalid, errors.QrExpired, errors.VerificationRequired, RateLimitExceeded
     ),
+    **terms(no_key="it writes nothing, and nobody is known yet", traffic=Traffic.SCAN),
 )
 async def create_scan_pass(
     door: Annotated[None, public("a code is exchanged before one signs in")],
@@ -108,8 +116,7 @@ async def create_scan_pass(
 ) -> ScanPassSold:
     """Exchange a code for a scan pass of ten minutes: the first touch, before sign-in."""
     entrance = entrance_of(request)
-    address = request.client.host if request.client else ""
-    await entrance.limits.hit(FIRST_TOUCHES, "first-touch", address)
+    await entrance.limits.hit(FIRST_TOUCHES, "first-touch", address_of(request))
     return await service.exchange(entrance.database, entrance.keyring, body.code, body.secret_hash)
 
 
@@ -129,6 +136,7 @@ async def create_scan_pass(
         errors.VerificationRequired,
         RateLimitExceeded,
     ),
+    **terms(traffic=Traffic.SCAN),
 )
 async def create_check_in(
     unit: Annotated[Unit, Depends(AtTheDoor())], request: Request, body: ScanIn

@@ -22,6 +22,7 @@ from cliniq.platform.http.guards import (
 from cliniq.platform.http.live import Topic
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import room
+from cliniq.platform.http.terms import terms
 
 router = room("", "queue")
 
@@ -63,6 +64,7 @@ async def get_queue_entry(
 @router.post(
     "/queues/{queue_id}/calls",
     responses=problems(Forbidden, errors.QueueNotFound, errors.QueueEmpty),
+    **terms(key_required=True),  # or a second try would call a second person
 )
 async def create_call(unit: MayCall, queue_id: UUID, body: CallIn | None = None) -> CalledEntry:
     """Call whoever is next; two callers never get one ticket."""

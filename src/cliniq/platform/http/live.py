@@ -43,6 +43,8 @@ from cliniq.platform.http.guards import (
 )
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import GuardedRoute
+from cliniq.platform.http.terms import terms
+from cliniq.platform.http.traffic import Traffic
 from cliniq.platform.live import TRY_AGAIN_LATER, Connection, Snapshot, refusal, topic_in
 
 log = structlog.get_logger(__name__)
@@ -122,7 +124,12 @@ def _hash(live_pass: str) -> bytes:
     return sha256(live_pass.encode()).digest()
 
 
-@router.post("/live/passes", status_code=201, responses=problems(RateLimitExceeded))
+@router.post(
+    "/live/passes",
+    status_code=201,
+    responses=problems(RateLimitExceeded),
+    **terms(no_key="it hands out a secret, and a new one is as good", traffic=Traffic.LIVE),
+)
 async def create_live_pass(
     unit: Annotated[ReadUnit, own_everywhere()], connection: HTTPConnection
 ) -> PassOut:
