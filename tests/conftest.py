@@ -22,7 +22,7 @@ from cliniq.platform.embedded import embedded_server
 from cliniq.platform.migrate import migrate
 from cliniq.platform.provision import provision
 from cliniq.platform.source import Urls
-from tests.support import SECRET, Admin, Client, Hands, SomeClinic, found_clinic
+from tests.support import KEYED, SECRET, Admin, Client, Hands, SomeClinic, found_clinic
 
 COPIES = itertools.count()
 NAME = f"cliniq_test_{os.getpid()}"
@@ -94,7 +94,9 @@ def app(house: House) -> FastAPI:
 async def client(app: FastAPI, hands: Hands) -> AsyncIterator[Client]:
     """A client without a sign-in; give headers of `clinic.acting(...)` or of somebody."""
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://cliniq.test") as client:
+    async with httpx2.AsyncClient(
+        transport=transport, base_url="http://cliniq.test", event_hooks=KEYED
+    ) as client:
         yield client
 
 

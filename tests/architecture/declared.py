@@ -8,7 +8,8 @@ ROLES = SEATS | {"cliniq_owner", "cliniq_app"}
 
 # Who sees which rows: `here` of the acting clinic, `clinics` of the seat's clinics, `own` of the
 # seat's patients there, `shared` nobody's or own, `self` of the person, `mine` of the person in the
-# acting clinic, `all`, and `new` to insert whatever one likes without seeing it. The owner sees all, everywhere, or backfills change nothing.
+# acting clinic, `all`, and `new` to insert whatever one likes without seeing it. The owner sees
+# all, everywhere, or backfills change nothing.
 WALLS = """
 appointment          clinic=here person=own
 appointment_history  clinic=here person=own
@@ -29,6 +30,7 @@ person               clinic=new person=self platform=all
 practitioner         clinic=here person=clinics
 queue                clinic=here person=clinics
 queue_entry          clinic=here person=own
+queue_stretch
 resource             clinic=here person=shared
 security_event       platform=all
 site                 clinic=here person=clinics
@@ -128,7 +130,8 @@ platform record_denial()      execute
 """
 # What runs as the owner, above the walls: the seats, numbers without people, upkeep.
 DEFINERS = set(
-    "count_ahead drop_stale_keys open_partitions prove_session record_denial show_board take_own_seat "
+    "count_ahead count_in_stretch cut_stretches drop_stale_keys follow_who_comes follow_who_moves "
+    "open_partitions prove_session record_denial show_board take_own_seat "
     "take_seat".split()
 )
 

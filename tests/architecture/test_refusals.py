@@ -259,7 +259,7 @@ async def secretive(door: Annotated[None, public("a test")]) -> None:
 @pytest.mark.parametrize("told", [(), (SiteNotFound,), (QueueEmpty,)])
 def test_route_that_keeps_a_refusal_to_itself_is_found(told: tuple[type[Problem], ...]) -> None:
     router = room("", "x")
-    router.post("/secret", responses=problems(*told))(secretive)
+    router.get("/secret", responses=problems(*told))(secretive)
     app = FastAPI()
     app.include_router(router)
     with pytest.raises(AssertionError, match="QUEUE_NOT_FOUND"):

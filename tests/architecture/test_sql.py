@@ -20,7 +20,9 @@ NAME_THE_CLINIC = {
     "cliniq.domains.access.store.add_membership",
 }
 
-SPEAK_SQL = {"db", "events_store", "health", "live_store", "migrate", "provision", "sql"}
+SPEAK_SQL = set(
+    "db events_store health idempotency_store limits_store live_store migrate provision sql".split()
+)
 
 
 # --- the clinic -----------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class GuardedRoute(APIRoute):
 
     def _settle(self, policy: Policy, said: dict[str, Any]) -> None:
         """Settle who may come in, as what they count, and whether a key is taken."""
-        (method,) = self.methods or ()
+        method = next(iter(self.methods or ()))
         is_public = Unauthenticated not in policy.refusals
         self.asks_who = not is_public
         self.traffic = traffic_of(method, said, is_public=is_public)
