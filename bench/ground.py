@@ -135,6 +135,7 @@ async def serving_cliniq(ground: Ground) -> AsyncIterator[Served]:
         "CLINIQ_PORT": str(port),
         "CLINIQ_POOL_SIZE": str(POOL_SIZE),
         "CLINIQ_LOG_LEVEL": "warning",
+        "CLINIQ_RATE_SCALE": "1000000",  # all is counted, and nobody is stopped
     }
     async with serving(
         str(PROGRAMS / "cliniq"),
