@@ -88,12 +88,12 @@ language plpgsql security definer set search_path = public, pg_temp as $$
 declare emptied bigint; dropped bigint;
 begin
     update idempotency_key set answer = null where ctid = any (array(
-        select ctid from idempotency_key where answer is not null and stored_at < spent_before
+        select ctid from idempotency_key where answer is not null and stored_at <= spent_before
         order by stored_at limit most for update skip locked
     ));
     get diagnostics emptied = row_count;
     delete from idempotency_key where ctid = any (array(
-        select ctid from idempotency_key where answer is null and stored_at < gone_before
+        select ctid from idempotency_key where answer is null and stored_at <= gone_before
         order by stored_at limit most for update skip locked
     ));
     get diagnostics dropped = row_count;

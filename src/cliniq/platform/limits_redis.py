@@ -1,4 +1,4 @@
-"""Hits counted in Redis, for all processes: one script a hit, all hits of a request in one trip."""
+"""Hits counted in Redis, for all processes: one script, in one round trip."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,29 +13,39 @@ from cliniq.platform.limits import CountsLost, Hit, hashed, rule_of
 PATIENCE_SECONDS = 0.25
 PREFIX = "limit:"
 
-# One hash a key, so that a cluster keeps it in one place: `i` the window, `c` its hits, `p` those
-# of the one before. The clock that all processes share is Redis' own. Answers milliseconds to wait.
+# A hash a key: `i` the window, `c` its hits, `p` those of the one before. The clock that all
+# processes share is Redis' own. Counts all keys or, where one must wait, none. Answers the
+# milliseconds that each must wait.
 HIT = """
-local amount, span = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
-local at = (time[1] + time[2] / 1000000) / span
-local slot = math.floor(at)
-local part = at - slot
-local kept = redis.call('HMGET', KEYS[1], 'i', 'c', 'p')
-local c, p = tonumber(kept[2]) or 0, tonumber(kept[3]) or 0
-local last = tonumber(kept[1]) or -1
-if last ~= slot then
-    if last == slot - 1 then p = c else p = 0 end
-    c = 0
+local now = time[1] + time[2] / 1000000
+local waits, counts, stops = {}, {}, false
+for n, key in ipairs(KEYS) do
+    local amount, span = tonumber(ARGV[2 * n - 1]), tonumber(ARGV[2 * n])
+    local slot = math.floor(now / span)
+    local part = now / span - slot
+    local kept = redis.call('HMGET', key, 'i', 'c', 'p')
+    local last, c, p = tonumber(kept[1]) or -1, tonumber(kept[2]) or 0, tonumber(kept[3]) or 0
+    if last ~= slot then
+        if last == slot - 1 then p = c else p = 0 end
+        c = 0
+    end
+    waits[n] = 0
+    counts[n] = {slot, c + 1, p, span * 2}
+    if math.floor(p * (1 - part)) + c >= amount then
+        stops = true
+        local room, wait = amount - c, 1 - part
+        if room > 0 then wait = 1 - room / p - part end
+        waits[n] = math.max(1, math.ceil(wait * span * 1000) + 1)
+    end
 end
-if math.floor(p * (1 - part)) + c < amount then
-    redis.call('HSET', KEYS[1], 'i', slot, 'c', c + 1, 'p', p)
-    redis.call('EXPIRE', KEYS[1], span * 2)
-    return 0
+if not stops then
+    for n, key in ipairs(KEYS) do
+        redis.call('HSET', key, 'i', counts[n][1], 'c', counts[n][2], 'p', counts[n][3])
+        redis.call('EXPIRE', key, counts[n][4])
+    end
 end
-local room = amount - c
-if room <= 0 then return math.ceil((1 - part) * span * 1000) + 1 end
-return math.max(1, math.ceil((1 - room / p - part) * span * 1000) + 1)
+return waits
 """
 UNDO = """
 local c = tonumber(redis.call('HGET', KEYS[1], 'c'))
@@ -56,24 +66,38 @@ def connect(url: str) -> Redis:
 
 
 class RedisCounts:
-    """Counts in Redis. Keys are hashed with a secret: they hold addresses and e-mails."""
+    """Counts in Redis. Keys are hashed with a secret: they hold addresses and e-mails.
 
-    def __init__(self, client: Redis, secret: bytes) -> None:
+    `apart` for a cluster, which keeps keys in different places: a script each, in one pipeline.
+    """
+
+    def __init__(self, client: Redis, secret: bytes, *, apart: bool = False) -> None:
         self._client = client
         self._secret = secret
+        self._apart = apart
 
     async def hit(self, hits: Sequence[Hit]) -> Sequence[float]:
         """Count hits in one round trip; see `Counts`."""
-        pipeline = self._client.pipeline(transaction=False)
-        for hit in hits:
-            rule = rule_of(hit.rule)
-            _ = pipeline.eval(HIT, 1, self._key(hit), rule.amount, rule.span)
+        groups = [[hit] for hit in hits] if self._apart else [hits]
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                waits = await pipeline.execute()
+                found = await self._run([self._script(group) for group in groups])
         except (RedisError, OSError) as error:
             raise CountsLost from error
-        return [each / 1000 for each in waits]
+        return [each / 1000 for waits in found for each in waits]
+
+    def _script(self, hits: Sequence[Hit]) -> list[str | int]:
+        rules = [rule_of(hit.rule) for hit in hits]
+        keys = [self._key(hit) for hit in hits]
+        return [HIT, len(keys), *keys, *(number for rule in rules for number in rule)]
+
+    async def _run(self, scripts: list[list[str | int]]) -> list[list[int]]:
+        if len(scripts) == 1:
+            return [await self._client.execute_command("EVAL", *scripts[0])]  # type: ignore[no-untyped-call]
+        pipeline = self._client.pipeline(transaction=False)
+        for script in scripts:
+            pipeline.execute_command("EVAL", *script)
+        return await pipeline.execute()
 
     async def undo(self, hit: Hit) -> None:
         """Take one hit back."""
