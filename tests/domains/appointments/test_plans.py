@@ -260,4 +260,4 @@ async def test_key_costs_two_questions_more_and_no_key_none(
         assert said.acquired == 1
         costs.append(len(said.statements))
     plain, first, again = costs
-    assert (plain, first, again) == (9, 9 + 2, 3), said.statements  # begin, look, commit
+    assert (plain, first, again) == (8, 8 + 2, 3), said.statements  # begin, look, commit
