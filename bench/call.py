@@ -13,7 +13,7 @@ from bench.writes import Deed, run_writes
 RATIO = 0.4
 CALLERS = 50
 QUEUES = 10
-TRACES = ("queue_entry where status = 'called'", "audit", "outbox")
+TRACES = ("queue_entry where status = 'called'", "audit")
 SPARE = 1.2  # queues are not quite even, callers are
 
 

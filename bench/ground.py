@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -96,9 +97,9 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    *command: str, port: int, ready: str, journal: Path, env: Mapping[str, str]
+    *command: str, port: int, ready: str | None, journal: Path, env: Mapping[str, str]
 ) -> AsyncIterator[Served]:
-    """Run a command until it answers `ready` with 200, and stop it afterwards.
+    """Run a command until it answers `ready` with 200, or takes connections; stop it afterwards.
 
     Raises: BenchFailed with what it said, where it ends or does not get ready.
     """
@@ -126,8 +127,10 @@ async def serving(
 
 
 @asynccontextmanager
-async def serving_cliniq(ground: Ground) -> AsyncIterator[Served]:
-    """Run the real server over a ground, with the settings of production."""
+async def serving_cliniq(
+    ground: Ground, more: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[Served]:
+    """Run the real server over a ground, with the settings of production and some more."""
     port = free_port()
     settings = {
         "CLINIQ_DATABASE_URL": ground.application,
@@ -136,13 +139,14 @@ async def serving_cliniq(ground: Ground) -> AsyncIterator[Served]:
         "CLINIQ_POOL_SIZE": str(POOL_SIZE),
         "CLINIQ_LOG_LEVEL": "warning",
         "CLINIQ_RATE_SCALE": "1000000",  # all is counted, and nobody is stopped
+        **more,
     }
     async with serving(
         str(PROGRAMS / "cliniq"),
         "serve",
         port=port,
         ready="/health/ready",
-        journal=ground.folder / "cliniq.log",
+        journal=ground.folder / f"cliniq-{port}.log",
         env=settings,
     ) as served:
         yield served
@@ -174,13 +178,15 @@ def free_port() -> int:
         return port
 
 
-async def _answers(port: int, path: str) -> bool:
-    """Tell whether a path is answered with 200."""
+async def _answers(port: int, path: str | None) -> bool:
+    """Tell whether a path is answered with 200; without one, whether anybody listens."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
         return False
     try:
+        if path is None:
+            return True
         writer.write(f"GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n".encode())
         return (await reader.read(12)).endswith(b"200")
     except OSError:

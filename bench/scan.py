@@ -23,7 +23,6 @@ TRACES = (
     "appointment where status = 'checked_in'",
     "appointment_history",
     "audit",
-    "outbox",
 )
 # Everyone is seen between the volleys, so that queues are as long as by day.
 AFTERWARDS = ("update queue_entry set status = 'completed'", "vacuum queue_entry, queue")

@@ -15,13 +15,19 @@ import asyncpg
 import httpx2
 import pytest
 from fastapi import FastAPI
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from cliniq.app import House, build_app, open_house
+from cliniq.platform.backends import ALONE, Backends
 from cliniq.platform.clock import Clocks
 from cliniq.platform.embedded import embedded_server
 from cliniq.platform.migrate import migrate
 from cliniq.platform.provision import provision
 from cliniq.platform.source import Urls
+from cliniq.platform.traces import keep_traces
+from tests.redis_server import own_redis
+from tests.relays import free_leases
 from tests.support import KEYED, SECRET, Admin, Client, Hands, SomeClinic, found_clinic
 
 COPIES = itertools.count()
@@ -50,6 +56,16 @@ async def server() -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis that all tests share: of CLINIQ_TEST_REDIS_URL, or else one of their own."""
+    if url := os.environ.get("CLINIQ_TEST_REDIS_URL"):  # noqa: TID251 - the tests' own setting
+        yield url
+        return
+    with own_redis() as redis:
+        yield redis.url
+
+
+@pytest.fixture(scope="session")
 async def urls(server: str) -> AsyncIterator[Urls]:
     """The migrated database that most tests share."""
     application, owner = await provision(server, NAME)
@@ -61,7 +77,7 @@ async def urls(server: str) -> AsyncIterator[Urls]:
 @pytest.fixture(scope="session")
 async def house(urls: Urls) -> AsyncIterator[House]:
     clocks = Clocks(lambda: HANDS.clinic, lambda: HANDS.wall)
-    async with open_house(urls.application, SECRET, 10, clocks) as house:
+    async with open_house(urls.application, SECRET, 10, clocks, relays=False) as house:
         yield house
 
 
@@ -91,6 +107,14 @@ def app(house: House) -> FastAPI:
 
 
 @pytest.fixture
+async def relaying(house: House, admin: Admin) -> AsyncIterator[None]:
+    """While the test runs, the house passes on what is told."""
+    await free_leases(admin)
+    async with house.relay.running():
+        yield
+
+
+@pytest.fixture
 async def client(app: FastAPI, hands: Hands) -> AsyncIterator[Client]:
     """A client without a sign-in; give headers of `clinic.acting(...)` or of somebody."""
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
@@ -98,6 +122,14 @@ async def client(app: FastAPI, hands: Hands) -> AsyncIterator[Client]:
         transport=transport, base_url="http://cliniq.test", event_hooks=KEYED
     ) as client:
         yield client
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    """Have this process trace, and keep every span that ends."""
+    kept = InMemorySpanExporter()
+    with keep_traces(SimpleSpanProcessor(kept), "test"):
+        yield kept
 
 
 @pytest.fixture
@@ -119,10 +151,24 @@ async def own_admin(server: str, own_urls: Urls) -> AsyncIterator[Admin]:
 
 
 @asynccontextmanager
-async def house_of(urls: Urls, clocks: Clocks | None = None, size: int = 4) -> AsyncIterator[House]:
-    """Open a house on another database."""
+async def house_of(
+    urls: Urls,
+    clocks: Clocks | None = None,
+    size: int = 4,
+    backends: Backends = ALONE,
+    *,
+    relays: bool = False,
+) -> AsyncIterator[House]:
+    """Open a house on another database. What it tells is passed on if asked, or by hand."""
     moving = Clocks(lambda: HANDS.clinic, lambda: HANDS.wall)
-    async with open_house(urls.application, SECRET, size, clocks or moving) as house:
+    async with open_house(
+        urls.application,
+        SECRET,
+        size,
+        clocks or moving,
+        backends,
+        relays=relays,
+    ) as house:
         yield house
 
 

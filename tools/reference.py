@@ -223,7 +223,10 @@ def describe_tables() -> Iterator[tuple[str, ...]]:
     ):
         for role in re.findall(r"cliniq_(\w+)", roles):
             may.setdefault((name, role), []).append(words)
-    made = r"((?:^--.*\n)*)^create table (\w+) \((?:.|\n)*?^\)(?: partition by (\w+ \(\w+\))| with \(.*\))?;"
+    made = (
+        r"((?:^--.*\n)*)^create table (\w+) \((?:.|\n)*?^\)"
+        r"(?: partition by (\w+ \(\w+\))| with \(.*\))?;"
+    )
     for comment, name, cut in re.findall(made, text, re.MULTILINE):
         said = " ".join(comment.replace("-- ", "").split())
         granted = (

@@ -2,10 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
+from typing import Any
+from uuid import UUID
 
+import structlog
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
@@ -14,29 +18,42 @@ from cliniq import __version__, demo
 from cliniq.domains.access import http as access_http
 from cliniq.domains.access.api import Doorkeeper, hint_at
 from cliniq.domains.appointments import http as appointments_http
+from cliniq.domains.checkin import api as checkin
 from cliniq.domains.checkin import http as checkin_http
+from cliniq.domains.clinics import api as clinics
 from cliniq.domains.clinics import http as clinics_http
 from cliniq.domains.identity import http as identity_http
 from cliniq.domains.identity.api import SignInDesk
 from cliniq.domains.patients import http as patients_http
 from cliniq.domains.queue import http as queue_http
+from cliniq.kernel.ids import ClinicId
+from cliniq.kernel.scope import GuestScope, PlatformScope
+from cliniq.platform import live_store
 from cliniq.platform.backends import ALONE, Backends
-from cliniq.platform.bus import LocalBus
+from cliniq.platform.cache import Cache, open_cache
+from cliniq.platform.cached import Cached, forget
 from cliniq.platform.clock import Clocks
-from cliniq.platform.db import open_database
+from cliniq.platform.db import Database, open_database, open_read_unit
+from cliniq.platform.http import files, system
 from cliniq.platform.http import live as live_http
-from cliniq.platform.http import system
 from cliniq.platform.http.address import Proxies
 from cliniq.platform.http.envelope import Envelope
 from cliniq.platform.http.guards import Entrance
-from cliniq.platform.http.live import Topic
 from cliniq.platform.http.problems import SCHEMA, speak_problems
 from cliniq.platform.http.route import API, unguarded_doors
-from cliniq.platform.http.traffic import PACES, Pace, Traffic
+from cliniq.platform.http.switchboard import Switchboard
+from cliniq.platform.http.topics import Topic
+from cliniq.platform.http.traffic import PACES, scaled
 from cliniq.platform.limits_backends import open_limits
 from cliniq.platform.live import Hub
+from cliniq.platform.live_passes import Passes, open_spent
+from cliniq.platform.outbound.client import Outbound, open_outbound
 from cliniq.platform.passwords import Passwords
+from cliniq.platform.redis_bus import open_bus
+from cliniq.platform.relay import Bell, Relay, forward_to_nobody
 from cliniq.platform.signing import Keyring
+from cliniq.platform.slow import slow_log
+from cliniq.platform.storage import open_storage
 from cliniq.platform.telemetry import Metrics
 from cliniq.platform.tokens import AccessTokens
 from cliniq.platform.upkeep import keep_up
@@ -52,6 +69,17 @@ ROOMS = (
     live_http,
     demo,
 )
+WARMED = 200  # clinics of an installation, at start
+# What the cache keeps of a clinic, and the facts that make it stale.
+STALE: Mapping[str, Cached[Any]] = {
+    clinics.SiteOpened.kind: clinics.SITES,
+    clinics.PointOpened.kind: clinics.PLACES,
+    clinics.PointRekeyed.kind: clinics.PLACES,
+    checkin.WindowRuleAdded.kind: checkin.RULES,
+}
+
+log = structlog.get_logger(__name__)
+
 TOPICS: Mapping[str, Topic] = {"queue": queue_http.queue_topic}
 
 
@@ -62,6 +90,9 @@ class House:
     entrance: Entrance
     desk: SignInDesk
     passwords: Passwords
+    relay: Relay
+    outbound: Outbound
+    metrics: Metrics
 
 
 @asynccontextmanager
@@ -71,22 +102,58 @@ async def open_house(
     pool_size: int,
     clocks: Clocks,
     backends: Backends = ALONE,
-    paces: Mapping[Traffic, Pace] = PACES,
+    *,
+    relays: bool = True,
 ) -> AsyncIterator[House]:
-    """Open pools, keys and desks; close them in the other order."""
-    bus = LocalBus()
-    hub, keyring = Hub(), Keyring(master)
+    """Open pools, keys and desks; close them in the other order.
+
+    `relays`: this process takes its share in passing on what is told.
+    """
+    keyring, metrics = Keyring(master), Metrics()
     tokens = AccessTokens(keyring, clocks.wall)
-    with Passwords() as passwords:
-        async with (
-            open_database(dsn, pool_size, clocks, hub.publish) as database,
-            open_limits(backends.redis_url, database, keyring.key("limits")) as limits,
-        ):
-            doorkeeper = Doorkeeper(tokens, clocks.wall)
-            entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus, paces)
-            desk = SignInDesk(database, passwords, tokens, keyring, limits, hub, hint_at)
-            yield House(entrance, desk, passwords)
-            hub.close()
+    storage = open_storage(backends, keyring, clocks.wall)
+    slow = slow_log(backends.slow_query_ms, metrics.count_slow)
+    async with AsyncExitStack() as stack:
+        passwords = stack.enter_context(Passwords())
+        bus = await stack.enter_async_context(open_bus(backends.redis_url))
+        cache = await stack.enter_async_context(open_cache(backends.redis_url, bus))
+        outbound = await stack.enter_async_context(open_outbound(clocks.wall, metrics))
+        hub, bell = Hub(bus), Bell(bus)
+        database = await stack.enter_async_context(
+            open_database(dsn, pool_size, clocks, bell.ring, cache, slow)
+        )
+        limits = await stack.enter_async_context(
+            open_limits(backends.redis_url, database, keyring.key("limits"))
+        )
+        spent = await stack.enter_async_context(
+            open_spent(backends.redis_url, database, clocks.wall)
+        )
+        relay = Relay(database, bus, bell, forward_to_nobody)
+        if relays:
+            await stack.enter_async_context(relay.running())
+        doorkeeper = Doorkeeper(tokens, clocks.wall)
+        passes = Passes(keyring, clocks.wall, spent)
+        entrance = Entrance(
+            database,
+            doorkeeper,
+            keyring,
+            hub,
+            limits,
+            bus,
+            storage,
+            passes,
+            scaled(PACES, backends.rate_scale),
+        )
+        desk = SignInDesk(database, passwords, tokens, keyring, limits, hub, hint_at)
+        await hub.open(partial(_read_epoch, database))
+        stack.callback(hub.close)
+        yield House(entrance, desk, passwords, relay, outbound, metrics)
+
+
+async def _read_epoch(database: Database) -> str:
+    """Name the history of the database, for the hub."""
+    async with open_read_unit(database, PlatformScope("read the epoch")) as unit:
+        return await live_store.read_epoch(unit)
 
 
 def build_app(
@@ -107,24 +174,27 @@ def build_app(
     )
     app.state.address = address
     app.state.topics = TOPICS
-    app.state.metrics = Metrics()
+    metrics = app.state.metrics = house.metrics if house is not None else Metrics()
     app.state.stage = stage
     if house is not None:
         app.state.entrance = house.entrance
+        app.state.metrics.show(house.relay.figures.collectors)
         app.state.sign_in_desk = house.desk
+        if (cache := house.entrance.database.cache) is not None:
+            metrics.watch(cache.counts)
     speak_problems(app)
     for room in ROOMS:
         app.include_router(room.router, prefix=API)
     app.include_router(system.router)
+    app.include_router(files.router)
     if naked := unguarded_doors(app):
         raise RuntimeError(f"unguarded: {naked}")
     assets = StaticFiles(directory=str(resources.files("cliniq.web") / "assets"))
     app.mount("/assets", GZipMiddleware(assets))
     _describe_problems(app)
     # Outermost, around even what FastAPI answers before any middleware of ours could see it.
-    app.middleware_stack = Envelope(
-        app.build_middleware_stack(), app.state.metrics, Proxies(trusted_proxies)
-    )
+    switchboard = Switchboard(app, app.build_middleware_stack())
+    app.middleware_stack = Envelope(switchboard, app.state.metrics, Proxies(trusted_proxies))
     return app
 
 
@@ -143,10 +213,38 @@ def _describe_problems(app: FastAPI) -> None:
 @asynccontextmanager
 async def _keep_up(app: FastAPI) -> AsyncIterator[None]:
     entrance: Entrance = app.state.entrance
-    upkeep = asyncio.create_task(keep_up(entrance.database))
+    tasks = [
+        asyncio.create_task(keep_up(entrance.database)),
+        asyncio.create_task(warm_up(entrance.database)),
+    ]
     try:
         yield
     finally:
-        upkeep.cancel()
-        with suppress(asyncio.CancelledError):
-            await upkeep
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def forget_told(cache: Cache, kind: str, clinic_id: UUID) -> None:
+    """Have what a fact makes stale forgotten again, now that its telling has come through.
+
+    Whoever told it has done so already, unless it was killed right after its COMMIT.
+    """
+    if (stale := STALE.get(kind)) is not None:
+        forget(cache, stale, ClinicId(clinic_id))
+
+
+async def warm_up(database: Database) -> None:
+    """Have what many will ask for in memory before they do.
+
+    Bounds: the first `WARMED` clinics, one after the other. Never raises: it is only a favour.
+    """
+    try:
+        async with open_read_unit(database, PlatformScope("warm the cache")) as unit:
+            known = await clinics.list_clinics(unit)
+        for clinic in known[:WARMED]:
+            async with open_read_unit(database, GuestScope(ClinicId(clinic.clinic_id))) as unit:
+                await clinics.warm(unit)
+                await checkin.warm(unit)
+    except Exception as error:  # noqa: BLE001 - whoever comes finds it cold
+        log.warning("the cache is not warm", error=type(error).__name__)

@@ -24,7 +24,8 @@ clinic               clinic=here person=clinics platform=all
 guardianship         clinic=here person=own
 idempotency_key      clinic=mine person=mine
 membership           clinic=here person=self platform=all
-outbox               clinic=here person=here
+outbox               clinic=here person=here platform=all
+outbox_held          platform=all
 patient              clinic=here person=own
 person               clinic=new person=self platform=all
 practitioner         clinic=here person=clinics
@@ -37,7 +38,8 @@ site                 clinic=here person=clinics
 """
 # Of the installation, not of a clinic, and in nobody's sight but the platform's, if that.
 UNWALLED = set(
-    "account installation_role limit_window live_pass partitioned role_grant schema_step "
+    "account installation_role limit_window live_epoch live_pass partitioned relay relay_lease "
+    "role_grant schema_step "
     "session".split()
 )
 CUT_BY_RANGE = {
@@ -100,9 +102,15 @@ person   site                 select
 platform account              select insert update
 platform clinic               select insert
 platform limit_window         select insert update delete
+platform live_epoch           select
 platform live_pass            select insert delete
 platform membership           select insert
+platform outbox               select insert delete
+platform outbox.is_forwarded  update
+platform outbox_held          select insert delete
 platform person               select insert update
+platform relay                select insert update delete
+platform relay_lease          select update
 platform schema_step          select
 platform security_event       insert
 platform session              select insert update

@@ -100,6 +100,11 @@ SINS = [
     ("domains/queue/models.py", "import fastapi", "9. the web"),
     ("domains/queue/http.py", "import pydantic", "10. pydantic"),
     ("platform/clock.py", "import cliniq.platform.upkeep", "11. no cycle"),
+    ("platform/limits.py", "import redis.asyncio", "12. Redis is known"),
+    ("domains/queue/service.py", "import httpx2", "13. providers"),
+    ("platform/http/system.py", "import stamina", "13. providers"),
+    ("platform/telemetry.py", "from opentelemetry import trace", "14. traces"),
+    ("platform/outbound/client.py", "import opentelemetry.trace", "14. traces"),
 ]
 
 

@@ -20,8 +20,10 @@ from cliniq.kernel.permissions import Permission
 from cliniq.kernel.scope import Caller
 from cliniq.platform.db import ReadUnit, Unit
 from cliniq.platform.http.guards import Guard, Policy, may, may_read, public
-from cliniq.platform.http.live import LivePass, Topic
+from cliniq.platform.http.live import LivePass
 from cliniq.platform.http.route import is_policy, room, unguarded_doors
+from cliniq.platform.http.sse import Audience, Following
+from cliniq.platform.http.topics import Topic
 
 # Who may come in, by door, as the policy table of the design has it. A new door needs a new row.
 POLICY = """
@@ -52,6 +54,7 @@ GET /api/v1/appointments/check-in/locations = checkin:read
 GET /api/v1/appointments/locations/{location_id}/qr-code = checkin:read
 GET /api/v1/queues = queue:read
 GET /api/v1/queues/{queue_id} = queue:read
+GET /api/v1/queues/{queue_id}/events = queue:read
 GET /api/v1/queues/{queue_id}/entries/{entry_id} = queue:read or self
 POST /api/v1/queues/{queue_id}/calls = queue:call
 POST /api/v1/queues/entries/{entry_id}/start = queue:call
@@ -59,7 +62,9 @@ POST /api/v1/queues/entries/{entry_id}/complete = queue:call
 GET /api/v1/demo = public: people of a play
 GET / = public: a page, without any data of a patient
 GET /c/{code} = public: a page, without any data of a patient
+GET /asyncapi.json = public: a page, without any data of a patient
 GET /problems/{code} = public: a page, without any data of a patient
+GET /files/{token} = public: the link itself is signed, for one file and for an hour
 GET /health/live = public: guarded by the network: not routed to from outside
 GET /health/ready = public: guarded by the network: not routed to from outside
 GET /health/startup = public: guarded by the network: not routed to from outside
@@ -100,6 +105,8 @@ def kind_of(policy: Policy) -> Any:
     guard = getattr(policy, "_guard", policy)  # a policy may lean on a guard
     if isinstance(guard, LivePass):
         return Caller
+    if isinstance(guard, Following):
+        return Audience
     return guard._kind if isinstance(guard, Guard) else NoneType  # noqa: SLF001
 
 
@@ -243,6 +250,18 @@ def ensure_topics_guarded(topics: Mapping[str, Topic]) -> None:
 def test_every_topic_has_a_guard_that_only_reads() -> None:
     assert TOPICS
     ensure_topics_guarded(TOPICS)
+    streamed = [
+        policy.topic for _, policy, _ in doors(build_app()) if isinstance(policy, Following)
+    ]
+    assert streamed
+    for topic in streamed:
+        assert TOPICS[topic.name] is topic
+    assert kind_of_guard_of_streams() == {ReadUnit}
+
+
+def kind_of_guard_of_streams() -> set[Any]:
+    followings = [policy for _, policy, _ in doors(build_app()) if isinstance(policy, Following)]
+    return {kind_of(each.guard) for each in followings}
 
 
 def test_topic_without_such_a_guard_is_found() -> None:

@@ -14,14 +14,18 @@ from cliniq.platform.db import ReadUnit, Unit
 from tests.architecture.declared import CLOCK, same
 from tests.architecture.statements import SRC, STATEMENTS, AnyStatement, bare, sinful
 
-# They make what has no clinic yet: the clinic itself, and its first members.
+# They make what has no clinic yet: the clinic itself, and its first members. Or they are in no
+# clinic's scope, and move a row with the clinic that it has.
 NAME_THE_CLINIC = {
     "cliniq.domains.clinics.store.add_clinic",
     "cliniq.domains.access.store.add_membership",
+    "cliniq.platform.events_store.set_aside",
+    "cliniq.platform.events_store.put_back",
 }
 
 SPEAK_SQL = set(
-    "db events_store health idempotency_store limits_store live_store migrate provision sql".split()
+    "db events_store health idempotency_store limits_store live_store migrate provision "
+    "relay_store sql".split()
 )
 
 

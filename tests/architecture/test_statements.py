@@ -44,10 +44,12 @@ OWNED = {
         "queue queue_entry queue_stretch show_board"
     ),
     "checkin": "check_in check_in_claim check_in_rule",
-    "events": "audit open_partitions outbox partitioned record_denial schema_step security_event",
+    "events": "audit open_partitions outbox outbox_held partitioned record_denial schema_step "
+    "security_event",
     "idempotency": "claim_key drop_stale_keys idempotency_key",
     "limits": "limit_window",
-    "live": "live_pass",
+    "live": "live_epoch live_pass",
+    "relay": "relay relay_lease",
 }
 # An appointment is found by the start that its booking holds, so that one partition is read.
 LENT = {"appointments": {"booking"}}

@@ -123,7 +123,7 @@ async def test_crowd_of_scans_of_one_visit_leaves_one_check_in_and_one_ticket(
         "booked": 1,
         "checked_in": 1,
     }
-    told = await kinds(admin, clinic, "outbox", "kind")
+    told = await kinds(admin, clinic, "audit", "action")
     assert told["queue.entry_joined.v1"] == told["checkin.completed.v1"] == 1
     note(f"{sizes.SCANS:,} scans", in_flight=phones.most, told_to_wait=again, **written)
 

@@ -12,8 +12,10 @@ from structlog.testing import capture_logs
 
 from cliniq.kernel.ids import new_id
 from cliniq.kernel.problem import NotFound
-from cliniq.platform import live
-from cliniq.platform.live import OUTBOX_FRAMES, Connection, Hub, LiveEvent, Load, Snapshot, topic_in
+from cliniq.platform import live_topic
+from cliniq.platform.live import Connection, Hub, Known, LiveEvent, Load, Snapshot, topic_in
+from cliniq.platform.live_connection import MOST_FRAMES
+from cliniq.platform.live_frames import message_of
 from tests.platform.chance import STEADY
 
 TOPIC = "queue:1"
@@ -27,7 +29,7 @@ def loading(*versions: int) -> Load:
     """Load a snapshot of each version in turn; the state is what has been said up to it."""
     left = list(versions)
 
-    async def load() -> Snapshot:
+    async def load(_known: Known | None) -> Snapshot:
         await asyncio.sleep(0)
         version = left.pop(0)
         return Snapshot(version, list(range(1, version + 1)))
@@ -38,18 +40,29 @@ def loading(*versions: int) -> Load:
 def in_turn(*loads: Load) -> Load:
     left = list(loads)
 
-    async def load() -> Snapshot:
-        return await left.pop(0)()
+    async def load(known: Known | None) -> Snapshot:
+        return await left.pop(0)(known)
 
     return load
 
 
 def frames(connection: Connection) -> list[Any]:
-    found = []
-    while not connection.frames.empty():
-        frame = connection.frames.get_nowait()
-        found.append(frame if frame is None else json.loads(frame))
-    return found
+    """What a reader of the connection has got since the last look; None is the end."""
+    found: list[Any] = [json.loads(frame.text) for frame in connection.take()]
+    return [*found, None] if connection.is_over else found
+
+
+def publish(hub: Hub, said: LiveEvent) -> None:
+    hub.bus.post(message_of(said))
+
+
+def watched(hub: Hub) -> list[str]:
+    """The topics that somebody watches."""
+    return [name for name, topic in hub._topics.items() if topic.watchers]  # noqa: SLF001
+
+
+def is_told(connection: Connection) -> bool:
+    return bool(connection.frames) or connection.is_over
 
 
 def told(connection: Connection) -> list[tuple[str, int]]:
@@ -82,7 +95,7 @@ class Client:
 
 @pytest.fixture
 def short_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "GAP_SECONDS", 0.01)
+    monkeypatch.setattr(live_topic, "GAP_SECONDS", 0.01)
 
 
 async def watching(hub: Hub, load: Load) -> Connection:
@@ -99,11 +112,11 @@ async def until(come: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def refuse() -> Snapshot:
+async def refuse(_known: Known | None) -> Snapshot:
     raise NotFound
 
 
-async def break_down() -> Snapshot:
+async def break_down(_known: Known | None) -> Snapshot:
     raise RuntimeError
 
 
@@ -112,17 +125,17 @@ async def test_subscription_that_is_refused_leaves_nothing() -> None:
     for load, refusal in ((refuse, NotFound), (break_down, RuntimeError)):
         with pytest.raises(refusal):
             await hub.subscribe(connection, TOPIC, load)
-        hub.publish(event(1))
+        publish(hub, event(1))
         assert frames(connection) == []
         assert connection.subscriptions == {}
-        assert hub._watched == {}  # noqa: SLF001
+        assert watched(hub) == []
 
 
 async def test_events_out_of_order_are_delivered_in_order() -> None:
     hub = Hub()
     connection = await watching(hub, loading(3))
     for version in (6, 5, 4, 8, 7):
-        hub.publish(event(version))
+        publish(hub, event(version))
     assert told(connection) == [("snapshot", 3), *(("event", each) for each in (4, 5, 6, 7, 8))]
 
 
@@ -130,7 +143,7 @@ async def test_events_that_are_old_or_come_twice_are_not_delivered() -> None:
     hub = Hub()
     connection = await watching(hub, loading(3))
     for version in (1, 3, 4, 4, 3, 5, 4):
-        hub.publish(event(version))
+        publish(hub, event(version))
     assert told(connection) == [("snapshot", 3), ("event", 4), ("event", 5)]
 
 
@@ -139,7 +152,7 @@ async def test_events_during_the_snapshot_are_delivered_after_it_or_left_to_it()
     hub, connection = Hub(), Connection(new_id())
     asked, answered = asyncio.Event(), asyncio.Event()
 
-    async def load() -> Snapshot:
+    async def load(_known: Known | None) -> Snapshot:
         asked.set()
         await answered.wait()
         return Snapshot(4, [1, 2, 3, 4])
@@ -147,7 +160,7 @@ async def test_events_during_the_snapshot_are_delivered_after_it_or_left_to_it()
     subscribing = asyncio.create_task(hub.subscribe(connection, TOPIC, load))
     await asked.wait()
     for version in (6, 3, 4, 5):
-        hub.publish(event(version))
+        publish(hub, event(version))
     assert frames(connection) == []
     answered.set()
     await subscribing
@@ -159,12 +172,12 @@ async def test_events_during_the_snapshot_are_delivered_after_it_or_left_to_it()
 async def test_gap_that_stays_open_is_mended_by_a_fresh_snapshot() -> None:
     hub = Hub()
     connection = await watching(hub, loading(1, 4))
-    hub.publish(event(3))
+    publish(hub, event(3))
     assert told(connection) == [("snapshot", 1)]
-    await until(lambda: not connection.frames.empty())
+    await until(lambda: is_told(connection))
     assert told(connection) == [("snapshot", 4)]
     for version in (2, 3, 4, 5):
-        hub.publish(event(version))
+        publish(hub, event(version))
     assert told(connection) == [("event", 5)]
 
 
@@ -172,8 +185,8 @@ async def test_gap_that_stays_open_is_mended_by_a_fresh_snapshot() -> None:
 async def test_gap_that_closes_in_time_needs_no_snapshot() -> None:
     hub = Hub()
     connection = await watching(hub, loading(1))
-    hub.publish(event(3))
-    hub.publish(event(2))
+    publish(hub, event(3))
+    publish(hub, event(2))
     await asyncio.sleep(0.05)
     assert told(connection) == [("snapshot", 1), ("event", 2), ("event", 3)]
 
@@ -182,8 +195,8 @@ async def test_gap_that_closes_in_time_needs_no_snapshot() -> None:
 async def test_gap_in_a_fresh_snapshot_too_is_mended_by_another() -> None:
     hub = Hub()
     connection = await watching(hub, loading(1, 2, 9))
-    hub.publish(event(5))
-    await until(lambda: connection.frames.qsize() == 3)
+    publish(hub, event(5))
+    await until(lambda: len(connection.frames) == 3)
     assert told(connection) == [("snapshot", 1), ("snapshot", 2), ("snapshot", 9)]
 
 
@@ -211,15 +224,15 @@ async def test_watcher_who_lost_the_right_hears_so_at_the_next_snapshot_and_is_f
     hub = Hub()
     connection = await watching(hub, in_turn(loading(1), refuse))
     assert told(connection) == [("snapshot", 1)]
-    hub.publish(event(3))
-    await until(lambda: not connection.frames.empty())
+    publish(hub, event(3))
+    await until(lambda: is_told(connection))
     assert frames(connection) == [{"type": "refused", "topic": TOPIC, "code": "NOT_FOUND"}]
     for version in (2, 3, 4):
-        hub.publish(event(version))
+        publish(hub, event(version))
     assert frames(connection) == []
     assert connection.subscriptions == {}
     hub.leave(connection)
-    assert hub._watched == {}  # noqa: SLF001
+    assert watched(hub) == []
 
 
 @pytest.mark.usefixtures("short_gap")
@@ -228,8 +241,8 @@ async def test_watcher_whose_fresh_snapshot_breaks_is_closed() -> None:
     connection = await watching(hub, in_turn(loading(1), break_down))
     frames(connection)
     with capture_logs() as journal:
-        hub.publish(event(3))
-        await until(lambda: not connection.frames.empty())
+        publish(hub, event(3))
+        await until(lambda: is_told(connection))
     assert frames(connection) == [None]
     assert [each["event"] for each in journal] == ["a snapshot failed"]
 
@@ -238,9 +251,9 @@ async def test_topic_of_the_same_id_in_another_clinic_is_another_topic() -> None
     hub, connection = Hub(), Connection(new_id())
     here, there = (topic_in(new_id(), TOPIC) for _ in range(2))
     await hub.subscribe(connection, here, loading(1))
-    hub.publish(event(2, there))
-    hub.publish(event(2, TOPIC))
-    hub.publish(event(2, here))
+    publish(hub, event(2, there))
+    publish(hub, event(2, TOPIC))
+    publish(hub, event(2, here))
     found = frames(connection)
     assert [(each["topic"], each["version"]) for each in found] == [(TOPIC, 1), (TOPIC, 2)]
 
@@ -249,7 +262,7 @@ async def test_second_subscription_gives_a_fresh_snapshot_and_no_event_twice() -
     hub = Hub()
     connection = await watching(hub, loading(1))
     await hub.subscribe(connection, TOPIC, loading(2))
-    hub.publish(event(3))
+    publish(hub, event(3))
     assert told(connection) == [("snapshot", 1), ("snapshot", 2), ("event", 3)]
 
 
@@ -261,8 +274,8 @@ async def test_whoever_unsubscribes_or_leaves_hears_no_more() -> None:
     hub.unsubscribe(unsubscribes, TOPIC)
     hub.unsubscribe(unsubscribes, "queue:never")
     hub.leave(leaves)
-    hub.publish(event(2))
-    hub.publish(event(2, "queue:2"))
+    publish(hub, event(2))
+    publish(hub, event(2, "queue:2"))
     assert told(stays) == [("snapshot", 1), ("event", 2)]
     assert told(leaves) == told(unsubscribes) == [("snapshot", 1)]
     assert len(hub) == 2
@@ -272,7 +285,7 @@ async def test_whoever_unsubscribes_or_leaves_hears_no_more() -> None:
 async def test_whoever_leaves_with_a_gap_open_is_asked_for_no_snapshot() -> None:
     hub = Hub()
     connection = await watching(hub, loading(1))  # a second load would fail
-    hub.publish(event(3))
+    publish(hub, event(3))
     hub.leave(connection)
     with capture_logs() as journal:
         await asyncio.sleep(0.05)
@@ -283,10 +296,10 @@ async def test_consumer_who_is_too_slow_is_closed_and_nobody_else() -> None:
     hub = Hub()
     slow, quick = await watching(hub, loading(0)), await watching(hub, loading(0))
     heard = 0
-    for version in range(1, OUTBOX_FRAMES + 2):
-        hub.publish(event(version))
+    for version in range(1, MOST_FRAMES + 2):
+        publish(hub, event(version))
         heard += len(frames(quick))
-    assert heard == OUTBOX_FRAMES + 2
+    assert heard == MOST_FRAMES + 2
     assert frames(slow) == [None]
 
 
@@ -317,7 +330,7 @@ class Stage:
         self._asked: list[asyncio.Future[None]] = []
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def load(self) -> Snapshot:
+    async def load(self, _known: Known | None) -> Snapshot:
         """Read when told to, and answer later, when told to."""
         asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
@@ -342,7 +355,7 @@ class Stage:
 
     def publish(self, which: int) -> None:
         if self.unpublished:
-            self.hub.publish(event(self.unpublished.pop(which % len(self.unpublished))))
+            publish(self.hub, event(self.unpublished.pop(which % len(self.unpublished))))
 
     def lose(self, which: int) -> None:
         """Lose an event after its commit, as a process that dies would."""
@@ -426,5 +439,5 @@ def test_watcher_who_missed_an_event_ends_where_a_fresh_snapshot_would(
     actions: list[tuple[str, int]],
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(live, "GAP_SECONDS", 0.0005)
+        patch.setattr(live_topic, "GAP_SECONDS", 0.0005)
         play(actions)

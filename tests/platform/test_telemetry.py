@@ -146,6 +146,12 @@ async def test_metrics_count_routes_and_codes_and_nobody(said: Said) -> None:
         "cliniq_live_sockets",
         "cliniq_limits_unshared_hits",
         "cliniq_database_connections",
+        "cliniq_database_waiting",
+        "cliniq_slow_statement_seconds",
+        "cliniq_outbound_calls",
+        "cliniq_outbound_seconds",
+        "cliniq_outbound_in_flight",
+        "cliniq_outbound_breakers",
     }
     counted = {
         (each.labels["method"], each.labels["route"], each.labels["status"]): each.value

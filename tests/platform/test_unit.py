@@ -16,7 +16,7 @@ from cliniq.kernel.ids import ClinicId, new_id
 from cliniq.kernel.problem import Conflict, NotFound
 from cliniq.platform import events_store
 from cliniq.platform.db import CommitRefused, Unit
-from cliniq.platform.live import Connection, Snapshot, topic_in
+from cliniq.platform.live import Connection, Known, Snapshot, topic_in
 from cliniq.platform.source import Urls
 from tests.conftest import house_of
 from tests.platform.wire import MARK, refusal
@@ -66,14 +66,15 @@ async def test_commit_made_to_fail_is_never_answered_with_success_nor_told_to_an
     someone, _, _ = await alone.visit(NOON + timedelta(minutes=15))
     async with client_of(alone.house) as client:
         (receipt,) = (await alone.scan(client, first)).json()["check_ins"]
+        await alone.house.relay.drain()
         watcher = Connection(new_id())
 
-        async def load() -> Snapshot:
+        async def load(_known: Known | None) -> Snapshot:
             return Snapshot(1, None)
 
         topic = topic_in(alone.clinic_id, f"queue:{receipt['queue_id']}")
         await hub.subscribe(watcher, topic, load)
-        watcher.frames.get_nowait()
+        assert len(watcher.take()) == 1
         await own_admin.execute("""
             create function refuse() returns trigger language plpgsql as $$
             begin raise 'not today' using errcode = 'check_violation'; end $$;
@@ -84,11 +85,13 @@ async def test_commit_made_to_fail_is_never_answered_with_success_nor_told_to_an
         with capture_logs():
             refusal(await alone.scan(client, someone), 500, "INTERNAL")
         assert await written(own_admin, alone) == before
-        assert watcher.frames.empty()
+        await alone.house.relay.drain()
+        assert watcher.frames == []
         await own_admin.execute("drop trigger refuse on queue_entry")
         (receipt,) = (await alone.scan(client, someone)).json()["check_ins"]
+        await alone.house.relay.drain()
     assert receipt["ticket"] == 2
-    assert not watcher.frames.empty()
+    assert len(watcher.frames) == 1
 
 
 async def test_unit_that_cannot_commit_gives_its_connection_back(

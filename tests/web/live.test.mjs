@@ -102,15 +102,15 @@ test("who joins again after a call waits again and is no longer called", () => {
   assert.deepEqual(queue.called, []);
 });
 
-test("who is called goes from the line to the end of the calls", () => {
+test("who is called goes from the line to the calls, which stand by ticket", () => {
   const { queue } = after(
     { waiting: [1, 2, 3], called: [{ ticket: 8, room: null }] },
     event(5, "called", { ticket: 2, room: "Blue" }),
   );
   assert.deepEqual(queue.waiting, [1, 3]);
   assert.deepEqual(queue.called, [
-    { ticket: 8, room: null },
     { ticket: 2, room: "Blue" },
+    { ticket: 8, room: null },
   ]);
 });
 
@@ -125,7 +125,7 @@ test("who starts is in progress, from the calls or straight from the line", () =
     on_day: "2026-03-01",
     waiting: [1],
     called: [],
-    in_progress: [5, 8, 2],
+    in_progress: [2, 5, 8],
   });
 });
 
@@ -165,11 +165,13 @@ function happen(truth, random, issue) {
     const [ticket] = truth.waiting.splice(0, 1);
     const room = random(2) ? String(random(9)) : null;
     truth.called.push({ ticket, room });
+    truth.called.sort((one, other) => one.ticket - other.ticket);
     return ["called", { ticket, room }];
   }
   if (choice === 2 && truth.called.length) {
     const [{ ticket }] = truth.called.splice(random(truth.called.length), 1);
     truth.in_progress.push(ticket);
+    truth.in_progress.sort((one, other) => one - other);
     return ["started", { ticket }];
   }
   if (choice === 3 && truth.in_progress.length) {
@@ -189,7 +191,7 @@ function happen(truth, random, issue) {
 test("retries wait longer each time, spread, and never beyond half a minute", () => {
   assert.equal(
     retryDelay(0, () => 0),
-    250,
+    0,
   );
   assert.equal(
     retryDelay(0, () => 1),
@@ -263,7 +265,6 @@ async function followQueue(t, requestPass = async () => ({ live_pass: "p" })) {
 
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 const SUBSCRIBE = { op: "subscribe", topic: TOPIC, clinic_id: "c1" };
-const UNSUBSCRIBE = { op: "unsubscribe", topic: TOPIC, clinic_id: "c1" };
 
 test("the client is live only after the snapshot, and follows the events", async (t) => {
   const { sockets, said, seen } = await followQueue(t);
@@ -289,7 +290,7 @@ test("the client asks for a snapshot after a hole, and believes nothing until it
   socket.tell(event(5, "completed", { ticket: 2 }));
   assert.equal(socket.sent.length, 1);
   t.mock.timers.tick(300);
-  assert.deepEqual(socket.sent, [SUBSCRIBE, UNSUBSCRIBE, SUBSCRIBE]);
+  assert.deepEqual(socket.sent, [SUBSCRIBE, { ...SUBSCRIBE, since: 4, epoch: "1" }]);
   socket.tell(event(7, "completed", { ticket: 2 }));
   assert.equal(seen.length, 1);
   socket.tell(snapshot(7, { waiting: [] }));
@@ -309,6 +310,79 @@ test("the client comes back with a new pass after the socket breaks", async (t) 
   assert.deepEqual(said, ["live", "reconnecting"]);
   sockets[1].tell(snapshot(9));
   assert.deepEqual(said, ["live", "reconnecting", "live"]);
+});
+
+test("the client resumes where it left off, and applies exactly what was missed", async (t) => {
+  const { sockets, said, seen } = await followQueue(t);
+  sockets[0].open();
+  sockets[0].tell(snapshot(4, { waiting: [1, 2] }, "e1"));
+  sockets[0].break();
+  t.mock.timers.tick(500);
+  await settled();
+  sockets[1].open();
+  assert.deepEqual(sockets[1].sent, [{ ...SUBSCRIBE, since: 4, epoch: "e1" }]);
+  sockets[1].tell(event(5, "called", { ticket: 1, room: "3" })); // nothing counts before the answer
+  assert.equal(seen.length, 1);
+  sockets[1].tell({ type: "resumed", topic: TOPIC, epoch: "e1", version: 4 });
+  sockets[1].tell(event(5, "called", { ticket: 1, room: "3" }));
+  assert.deepEqual(said, ["live", "reconnecting", "live"]);
+  assert.deepEqual(seen[1].queue.waiting, [2]);
+});
+
+test("the client is not live when it is resumed elsewhere than it stands", async (t) => {
+  const { sockets, said } = await followQueue(t);
+  sockets[0].open();
+  sockets[0].tell({ type: "resumed", topic: TOPIC, epoch: "e1", version: 4 });
+  assert.deepEqual(said, []);
+});
+
+test("the client asks for what a beat says that it has missed, and only then", async (t) => {
+  const { sockets } = await followQueue(t);
+  const [socket] = sockets;
+  socket.open();
+  socket.tell({ type: "beat", topic: TOPIC, version: 9 });
+  socket.tell(snapshot(4));
+  socket.tell({ type: "beat", topic: TOPIC, version: 4 });
+  t.mock.timers.tick(300);
+  assert.equal(socket.sent.length, 1);
+  socket.tell({ type: "beat", topic: TOPIC, version: 5 });
+  t.mock.timers.tick(300);
+  assert.deepEqual(socket.sent[1], { ...SUBSCRIBE, since: 4, epoch: "1" });
+});
+
+test("the client takes a socket that has fallen silent for dead", async (t) => {
+  const { sockets, said } = await followQueue(t);
+  sockets[0].open();
+  sockets[0].tell(snapshot(4));
+  t.mock.timers.tick(49000);
+  sockets[0].tell({ type: "beat", topic: TOPIC, version: 4 });
+  t.mock.timers.tick(49000);
+  assert.deepEqual(said, ["live"]);
+  t.mock.timers.tick(1000);
+  assert.deepEqual(said, ["live", "reconnecting"]);
+});
+
+test("the client comes back no sooner than a server that restarts asks", async (t) => {
+  const { sockets } = await followQueue(t);
+  sockets[0].open();
+  sockets[0].tell(snapshot(4));
+  sockets[0].tell({ type: "bye", code: "RESTARTING", retry_after_ms: 3000 });
+  sockets[0].break();
+  t.mock.timers.tick(2999);
+  await settled();
+  assert.equal(sockets.length, 1);
+  t.mock.timers.tick(1);
+  await settled();
+  assert.equal(sockets.length, 2);
+});
+
+test("the client asks for a snapshot, not for events, where it knows not what an event means", async (t) => {
+  const { sockets } = await followQueue(t);
+  sockets[0].open();
+  sockets[0].tell(snapshot(4));
+  sockets[0].tell({ ...event(5, "x", { ticket: 1 }), kind: "queue.entry_moved.v9" });
+  t.mock.timers.tick(300);
+  assert.deepEqual(sockets[0].sent[1], SUBSCRIBE);
 });
 
 test("the client takes a socket that does not answer for dead", async (t) => {
@@ -380,7 +454,7 @@ test("the client asks again when it is woken, and not after it was closed", asyn
   sockets[0].open();
   sockets[0].tell(snapshot(4));
   client.wake();
-  assert.deepEqual(sockets[0].sent, [SUBSCRIBE, UNSUBSCRIBE, SUBSCRIBE]);
+  assert.deepEqual(sockets[0].sent, [SUBSCRIBE, { ...SUBSCRIBE, since: 4, epoch: "1" }]);
   client.close();
   client.wake();
   await settled();

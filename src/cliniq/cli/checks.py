@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cliniq.kernel.record import Record
 from cliniq.platform.embedded import EmbeddedDatabaseRefused, is_running
-from cliniq.platform.health import complaints
+from cliniq.platform.health import complaints, count_held
 from cliniq.platform.settings import Settings, SettingsRefused, load_settings
 from cliniq.platform.source import database_urls
 from cliniq.platform.telemetry import configure_logs
@@ -64,13 +64,19 @@ async def _database(settings: Settings) -> list[Finding]:
             return [Finding("PostgreSQL", well=True, said="not running; `cliniq up` starts it")]
         async with database_urls(settings) as urls:
             wrong = await complaints(urls.application)
+            held = 0 if wrong else await count_held(urls.application)
     except EmbeddedDatabaseRefused as refusal:
         return [Finding("PostgreSQL", well=False, said=str(refusal))]
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return [Finding("PostgreSQL", well=False, said=f"does not answer: {error}")]
     if wrong:
         return [Finding("PostgreSQL", well=False, said=each) for each in wrong]
-    return [Finding("PostgreSQL", well=True, said="reachable, and as it should be")]
+    return [Finding("PostgreSQL", well=True, said="reachable, and as it should be"), _held(held)]
+
+
+def _held(count: int) -> Finding:
+    said = f"{count} are held: see `cliniq facts list`" if count else "none is held"
+    return Finding("facts", well=not count, said=said)
 
 
 def _print(console: Console, findings: list[Finding]) -> bool:

@@ -1,4 +1,4 @@
-"""`cliniq`: up, serve, migrate, provision, openapi, doctor."""
+"""`cliniq`: up, serve, migrate, provision, openapi, asyncapi, facts, doctor."""
 
 import asyncio
 import json
@@ -17,9 +17,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from cliniq import __version__
 from cliniq import app as composition
-from cliniq.cli import checks, server
+from cliniq.cli import checks, facts, server
 from cliniq.platform.clock import Clocks
 from cliniq.platform.embedded import EmbeddedDatabaseRefused
+from cliniq.platform.http.asyncapi import describe_live
 from cliniq.platform.migrate import MigrationRefused
 from cliniq.platform.migrate import migrate as run_migrations
 from cliniq.platform.provision import provision as make_roles
@@ -30,6 +31,8 @@ from cliniq.platform.telemetry import configure_logs
 REFUSED = 2
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Cliniq runs clinics.")
+held = typer.Typer(no_args_is_help=True, help="Facts that are held, and their release.")
+cli.add_typer(held, name="facts")
 console = Console(stderr=True)
 
 
@@ -108,6 +111,30 @@ def openapi(
 ) -> None:
     """Print the OpenAPI document; needs no server and no database."""
     document = json.dumps(composition.build_app().openapi(), indent=2) + "\n"
+    if output is None:
+        typer.echo(document, nl=False)
+    else:
+        output.write_text(document, encoding="utf-8")
+
+
+@held.command("list")
+def list_facts() -> None:
+    """List the facts that no job could be made of, oldest first."""
+    _run(facts.show_held(Console()))
+
+
+@held.command("release")
+def release_facts() -> None:
+    """Have all of them passed on again, once what kept them is mended."""
+    _run(facts.release_held())
+
+
+@cli.command()
+def asyncapi(
+    output: Annotated[Path | None, typer.Option(help="A file instead of standard output.")] = None,
+) -> None:
+    """Print the AsyncAPI document of the live socket; needs no server and no database."""
+    document = json.dumps(describe_live(composition.TOPICS), indent=2) + "\n"
     if output is None:
         typer.echo(document, nl=False)
     else:

@@ -15,16 +15,17 @@ from cliniq.demo import set_stage
 from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.platform.clock import Clocks
 from cliniq.platform.health import complaints
-from cliniq.platform.http.traffic import PACES, scaled
 from cliniq.platform.migrate import migrate
 from cliniq.platform.settings import Settings, load_settings, master_secret
 from cliniq.platform.source import database_urls, owner_of
 from cliniq.platform.telemetry import configure_logs
+from cliniq.platform.traces import configure_traces
 from cliniq.platform.upkeep import upkeep
 
 GRACE_SECONDS = 10
 DEAF_MILLISECONDS = 30_000
 LARGEST_FRAME_BYTES = 4096
+PING_SECONDS = 20  # a socket that answers none within as many more is closed
 
 console = Console(stderr=True)
 
@@ -49,7 +50,7 @@ async def up(*, demo: bool) -> None:
     """
     settings = load_settings()
     configure_logs(settings.log_level)
-    with _listening(settings) as listener:
+    with configure_traces(settings.otlp_url, "api"), _listening(settings) as listener:
         async with database_urls(settings) as urls:
             await migrate(owner_of(urls), Clocks())
             await _serve(settings, urls.application, listener, demo=demo)
@@ -62,7 +63,7 @@ async def serve_only() -> None:
     """
     settings = load_settings()
     configure_logs(settings.log_level)
-    with _listening(settings) as listener:
+    with configure_traces(settings.otlp_url, "api"), _listening(settings) as listener:
         async with database_urls(settings) as urls:
             await _serve(settings, urls.application, listener, demo=False)
 
@@ -94,7 +95,6 @@ async def _serve(settings: Settings, dsn: str, listener: socket.socket, *, demo:
         settings.pool_size,
         Clocks(),
         settings.backends,
-        scaled(PACES, settings.rate_scale),
     ) as house:
         await _look_ahead(house)
         stage = await set_stage(house.entrance, house.desk) if demo else None
@@ -106,6 +106,8 @@ async def _serve(settings: Settings, dsn: str, listener: socket.socket, *, demo:
                 http="httptools",
                 ws="websockets-sansio",
                 ws_max_size=LARGEST_FRAME_BYTES,
+                ws_ping_interval=PING_SECONDS,
+                ws_ping_timeout=PING_SECONDS,
                 ws_per_message_deflate=False,
                 access_log=False,
                 log_config=None,

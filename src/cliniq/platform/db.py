@@ -1,10 +1,13 @@
 """One request or job is one transaction in one scope. Only this module begins and commits."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import datetime
+from time import monotonic, perf_counter
 from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, assert_never
 
@@ -29,7 +32,10 @@ from cliniq.kernel.scope import (
     Scope,
     SelfScope,
 )
+from cliniq.platform import traces
+from cliniq.platform.cache import Cache, Key
 from cliniq.platform.clock import Clocks
+from cliniq.platform.slow import NEVER_SLOW, SlowLog
 
 T = TypeVar("T")
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -38,6 +44,7 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 log = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 5  # for a free connection, or for the last answer before the end
+WAITING_PER_CONNECTION = 100  # whoever comes to a longer queue is turned away at once
 
 # What a seat may answer, by SQLSTATE.
 REFUSALS: Mapping[str, type[Problem]] = MappingProxyType(
@@ -66,6 +73,39 @@ class CommitRefused(Exception):
     """COMMIT was answered by a rollback: a statement had failed and its error was swallowed."""
 
 
+class InsideUnit(Exception):
+    """Something slow was about to be done while a transaction is open."""
+
+
+class _Stay:
+    """That a unit is open, in the task that opened it and in those begun meanwhile."""
+
+    __slots__ = ("is_over", "outer")
+    is_over: bool
+    outer: "_Stay | None"
+
+    def __init__(self, outer: "_Stay | None") -> None:
+        while outer is not None and outer.is_over:
+            outer = outer.outer
+        self.outer = outer
+        self.is_over = False
+
+
+_STAY: ContextVar[_Stay | None] = ContextVar("stay", default=None)
+
+
+def ensure_outside_units() -> None:
+    """Refuse to go on while a transaction of this task, or of the one that began it, is open.
+
+    Raises: InsideUnit.
+    """
+    stay = _STAY.get()
+    while stay is not None:
+        if not stay.is_over:
+            raise InsideUnit
+        stay = stay.outer
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """A pool for each database role, since a role that changes re-plans prepared statements."""
@@ -74,7 +114,10 @@ class Database:
     person: Pool
     platform: Pool
     clocks: Clocks
-    publish: Callable[[Any], None]  # what a committed unit tells this process
+    wake: Callable[[Iterable[int]], None]  # the relays of the shards in which a unit told facts
+    cache: Cache | None = None  # without one, everything is asked for
+    slow: SlowLog = NEVER_SLOW
+    waiting: Counter[str] = field(default_factory=Counter)  # for a connection, by role
 
     def pool_of(self, scope: Scope) -> tuple[Pool, str]:
         """Say which pool serves a scope, and as which role."""
@@ -102,11 +145,27 @@ class ReadUnit:
 
     begin: ClassVar[str] = "begin isolation level repeatable read read only"
 
-    __slots__ = ("connection", "database", "now", "request_id", "scope", "wall")
+    __slots__ = (
+        "began",
+        "changed",
+        "connection",
+        "database",
+        "now",
+        "request_id",
+        "scope",
+        "wall",
+    )
 
     def __init__(
-        self, connection: Connection, scope: Scope, database: Database, request_id: str
+        self,
+        connection: Connection,
+        scope: Scope,
+        database: Database,
+        request_id: str,
+        began: float = float("-inf"),
     ) -> None:
+        self.began = began  # before its snapshot was taken, on `monotonic`
+        self.changed: set[Key] = set()  # of the cache's keys, by this unit
         self.connection = connection
         self.scope = scope
         self.database = database
@@ -143,9 +202,14 @@ class Unit(ReadUnit):
     __slots__ = ("_afterwards", "_parting")
 
     def __init__(
-        self, connection: Connection, scope: Scope, database: Database, request_id: str
+        self,
+        connection: Connection,
+        scope: Scope,
+        database: Database,
+        request_id: str,
+        began: float = float("-inf"),
     ) -> None:
-        super().__init__(connection, scope, database, request_id)
+        super().__init__(connection, scope, database, request_id, began)
         self._parting: dict[Callable[[Unit, list[Any]], Awaitable[None]], list[Any]] = {}
         self._afterwards: list[Callable[[], None]] = []
 
@@ -188,6 +252,7 @@ class Opening(Generic[UnitT]):
         "_pool",
         "_request_id",
         "_seating",
+        "_stay",
         "_unit",
         "scope",
     )
@@ -208,17 +273,20 @@ class Opening(Generic[UnitT]):
 
     async def __aenter__(self) -> UnitT:
         self._pool, role = self._database.pool_of(self.scope)
-        try:
-            self._connection = await self._pool.acquire(timeout=PATIENCE_SECONDS)
-        except (*ABSENT, asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # nobody gets in
-            raise _absent(error) from error
+        self._connection = await self._acquire(role)
+        began = monotonic()
         try:
             seating = self._seating or _believe(self.scope)
-            await self._connection.execute(f"{self._kind.begin}; set local role {role}; {seating}")
+            await self._say("begin", f"{self._kind.begin}; set local role {role}; {seating}")
         except BaseException as error:  # noqa: BLE001 - it goes on, in our words
             alive = await self._abandon()
             raise _translated(error, alive=alive) from None
-        self._unit = self._kind(self._connection, self.scope, self._database, self._request_id)
+        self._unit = self._kind(
+            self._connection, self.scope, self._database, self._request_id, began
+        )
+        self._stay = _Stay(_STAY.get())
+        _STAY.set(self._stay)
+        traces.note("begin", role=role)
         return self._unit
 
     async def __aexit__(
@@ -227,20 +295,53 @@ class Opening(Generic[UnitT]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        try:
+            await self._end(error)
+        finally:
+            self._stay.is_over = True
+            _STAY.set(self._stay.outer)
+
+    async def _end(self, error: BaseException | None) -> None:
         if error is not None:
+            traces.note("rollback")
             if _is_absence(error, alive=await self._abandon()):
                 raise _absent(error) from error
             return
         try:
             await self._unit.part()
-            tag = await self._connection.execute("commit")
+            tag = await self._say("commit", "commit")
         except BaseException as failure:
             alive = await self._abandon()
             raise _translated(failure, alive=alive) from failure
         await self._pool.release(self._connection)
         if tag != "COMMIT":
             raise CommitRefused
+        traces.note("commit")
         self._unit.parted()
+
+    async def _acquire(self, role: str) -> Connection:
+        """Wait for a connection, if the queue is not too long already."""
+        waiting = self._database.waiting
+        if waiting[role] >= WAITING_PER_CONNECTION * self._pool.get_max_size():
+            log.warning("too many wait for a connection", role=role)
+            raise DependencyUnavailable("postgresql")
+        waiting[role] += 1
+        try:
+            return await self._pool.acquire(timeout=PATIENCE_SECONDS)
+        except (*ABSENT, asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # nobody gets in
+            raise _absent(error) from error
+        finally:
+            waiting[role] -= 1
+
+    async def _say(self, name: str, text: str) -> str:
+        """Begin or commit, which may be slow as any statement."""
+        began = perf_counter()
+        try:
+            return await self._connection.execute(text)
+        finally:
+            slow, seconds = self._database.slow, perf_counter() - began
+            if seconds >= slow.seconds:
+                slow.note(name, seconds, None, self._request_id)
 
     async def _abandon(self) -> bool:
         """Roll back and give the connection back; one that cannot is thrown away. Say if it could.
@@ -311,7 +412,12 @@ def open_read_unit(
 
 @asynccontextmanager
 async def open_database(
-    dsn: str, size: int, clocks: Clocks, publish: Callable[[Any], None] = lambda _told: None
+    dsn: str,
+    size: int,
+    clocks: Clocks,
+    wake: Callable[[Iterable[int]], None] = lambda _shards: None,
+    cache: Cache | None = None,
+    slow: SlowLog = NEVER_SLOW,
 ) -> AsyncIterator[Database]:
     """Open the three pools. Nothing to reset on release: a unit leaves nothing behind.
 
@@ -323,7 +429,7 @@ async def open_database(
             pool = await asyncpg.create_pool(dsn, min_size=1, max_size=each, reset=_leave_as_is)
             pools.append(pool)
         clinic, person, platform = pools
-        yield Database(clinic, person, platform, clocks, publish)
+        yield Database(clinic, person, platform, clocks, wake, cache, slow)
     finally:
         await _close(pools)
 

@@ -1,17 +1,20 @@
 """Facts told to the world: each is written for the auditor and for the outbox, or not at all."""
 
 from abc import abstractmethod
+from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
+from zlib import crc32
 
 import msgspec
 
 from cliniq.kernel.ids import new_id
 from cliniq.kernel.record import Record
 from cliniq.kernel.scope import ClinicScope, Scope
-from cliniq.platform import events_store
+from cliniq.platform import events_store, traces
 from cliniq.platform.db import Unit
-from cliniq.platform.live import LiveEvent, topic_in
+
+SHARDS = 8  # as many leases as the migration made
 
 
 class Event(Record, frozen=True):
@@ -39,21 +42,38 @@ class Event(Record, frozen=True):
         return 0
 
     def shown(self) -> object:
-        """Say what those who watch the topic may see of it."""
+        """Say what those who watch the topic may see of it: never nothing where there is one."""
         return None
+
+
+class Told(Record, frozen=True):
+    """A fact on its way to those who wait for it. `body` is the event as JSON.
+
+    `topic` is empty where nobody may watch it; `trace` is the `traceparent` of its unit, or empty.
+    """
+
+    outbox_id: int
+    clinic_id: UUID
+    kind: str
+    subject_id: UUID
+    topic: str
+    version: int
+    body: bytes
+    recorded_at: datetime
+    trace: str
 
 
 def tell(unit: Unit, event: Event) -> None:
     """Tell a fact. It is audited and published if and only if `unit` commits.
 
-    Those who watch its topic in this process see it right after COMMIT.
+    The relay passes it on: on the bus to those who watch its topic, and to its subscribers' jobs.
     """
     unit.before_commit(_write, event)
-    if event.topic:
-        body = msgspec.json.encode(event.shown())
-        topic = topic_in(unit.clinic_id, event.topic)
-        shown = LiveEvent(topic, event.topic_version, event.kind, body)
-        unit.after_commit(lambda: unit.database.publish(shown))
+
+
+def shard_of(topic: str, subject_id: UUID) -> int:
+    """Say in which shard a fact stands: facts of one topic, or else of one subject, keep order."""
+    return crc32((topic or str(subject_id)).encode()) % SHARDS
 
 
 class _Fact(Record, frozen=True):
@@ -66,27 +86,37 @@ class _Fact(Record, frozen=True):
     topic: str
     version: int
     body: Event
+    shard: int
+    shown: object
+    trace: str
 
 
 async def _write(unit: Unit, events: list[Event]) -> None:
-    facts = [
-        _Fact(
-            new_id(),
-            event.kind,
-            event.subject_type,
-            event.subject_id,
-            event.topic,
-            event.topic_version,
-            event,
-        )
-        for event in events
-    ]
+    trace = traces.carrier()
+    facts = [_fact(event, trace) for event in events]
     await events_store.append(
         unit,
         msgspec.json.encode(facts).decode(),
         events_store.Author(
             unit.person_id, _right(unit.scope), unit.now, unit.wall, unit.request_id
         ),
+    )
+    shards = {fact.shard for fact in facts}
+    unit.after_commit(lambda: unit.database.wake(shards))
+
+
+def _fact(event: Event, trace: str) -> _Fact:
+    return _Fact(
+        new_id(),
+        event.kind,
+        event.subject_type,
+        event.subject_id,
+        event.topic,
+        event.topic_version,
+        event,
+        shard_of(event.topic, event.subject_id),
+        event.shown() if event.topic else None,
+        trace,
     )
 
 

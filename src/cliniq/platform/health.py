@@ -5,7 +5,7 @@ import asyncpg
 from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.platform.db import Database
 from cliniq.platform.migrate import steps
-from cliniq.platform.provision import SEATS
+from cliniq.platform.provision import LIMITS, SEATS
 
 OLDEST = 15
 PATIENCE_SECONDS = 2
@@ -37,6 +37,19 @@ async def complaints(dsn: str) -> list[str]:
         await connection.close()
 
 
+async def count_held(dsn: str) -> int:
+    """Count the facts that no job could be made of, as the application's login.
+
+    Raises: OSError or asyncpg.PostgresError where the database cannot be reached.
+    """
+    connection = await asyncpg.connect(dsn, timeout=5)
+    try:
+        await connection.execute("set role cliniq_platform")
+        return int(await connection.fetchval("select count(*) from outbox_held"))
+    finally:
+        await connection.close()
+
+
 async def _of_the_server(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
     login = await connection.fetchrow("""
         select rolname, rolsuper, rolbypassrls,
@@ -52,6 +65,14 @@ async def _of_the_server(connection: "asyncpg.Connection[asyncpg.Record]") -> li
         found.append(f"The login {login['rolname']} is above row-level security: use a humble one.")
     elif login["owns"]:
         found.append(f"The login {login['rolname']} owns tables: the owner is for migrations only.")
+    endless = await connection.fetch(
+        "select name from unnest($1::text[]) as name where current_setting(name) = '0'",
+        list(LIMITS),
+    )
+    found += [
+        f"The login {login['rolname']} has no {row['name']}: run `cliniq provision`."
+        for row in endless
+    ]
     above = await connection.fetch(
         "select rolname from pg_roles where rolname = any($1) and (rolsuper or rolbypassrls)",
         list(SEATS),

@@ -1,279 +1,256 @@
-"""Live topics in this process: a snapshot, then every change in the order of its version.
+"""The live hub of this process: connections, the topics that they watch, and the bus behind them.
 
-A subscriber never sees a gap: an event that comes early waits for its forerunners, and where
-one stays away for longer than `GAP_SECONDS` the subscriber gets a fresh snapshot instead.
+Every topic that is watched here is listened to on the bus. What was lost there is noticed and
+mended: by gaps in versions, by the bus's own word, and by audits; see docs/decisions/0019.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+import random
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from typing import Any
 from uuid import UUID, uuid4
 
-import msgspec
 import structlog
 
-from cliniq.kernel.problem import DependencyUnavailable, Problem, RateLimitExceeded
-from cliniq.kernel.record import Record
+from cliniq.kernel.problem import DependencyUnavailable, Problem, Unauthenticated
+from cliniq.platform.bus import Bus, LocalBus, Message
+from cliniq.platform.live_connection import (
+    INTERNAL_ERROR,
+    POLICY_VIOLATION,
+    SERVICE_RESTART,
+    TRY_AGAIN_LATER,
+    Connection,
+)
+from cliniq.platform.live_crowd import Crowd
+from cliniq.platform.live_frames import (
+    LiveEvent,
+    channel_of,
+    message_of,
+    on_the_wire,
+    refusal,
+    topic_in,
+)
+from cliniq.platform.live_topic import Known, LiveTopic, Load, Snapshot, Subscription
+
+__all__ = [
+    "INTERNAL_ERROR",
+    "POLICY_VIOLATION",
+    "SERVICE_RESTART",
+    "TRY_AGAIN_LATER",
+    "Connection",
+    "Hub",
+    "Known",
+    "LiveEvent",
+    "Load",
+    "Snapshot",
+    "message_of",
+    "on_the_wire",
+    "refusal",
+    "topic_in",
+]
 
 log = structlog.get_logger(__name__)
 
-GAP_SECONDS = 0.5
-TRY_AGAIN_LATER = 1013  # RFC 6455 and its registry
-MOST_SOCKETS = 20  # tabs and devices of one person
-OUTBOX_FRAMES = 256  # a reader that falls this far behind is cut off
-
-
-class LiveEvent(Record, frozen=True):
-    """One change of a topic; `body` is JSON. Each has the version after the last one's.
-
-    Within the process a topic begins with its clinic, `<clinic>/<kind>:<id>`: equal ids in two
-    clinics are two topics. A client knows its clinic, and sees the rest.
-    """
-
-    topic: str
-    version: int
-    kind: str
-    body: bytes
-
-
-class Snapshot(Record, frozen=True):
-    """A topic as it stands at `version`."""
-
-    version: int
-    state: object
-
-
-Load = Callable[[], Awaitable[Snapshot]]
-
-
-class SlowConsumer(Exception):
-    """A socket does not read what it is sent."""
-
-
-class Connection:
-    """One socket's outgoing side: frames wait here until the socket takes them."""
-
-    def __init__(self, session_id: UUID, person_id: UUID | None = None) -> None:
-        self.session_id = session_id
-        self.person_id = person_id
-        self.frames: asyncio.Queue[bytes | None] = asyncio.Queue(OUTBOX_FRAMES)
-        self.subscriptions: dict[str, Subscription] = {}
-        self.code = TRY_AGAIN_LATER  # what the socket is closed with
-        self._is_closing = False
-
-    def send(self, frame: object) -> None:
-        """Put a frame in line; a socket that is too far behind is closed instead."""
-        self.send_raw(msgspec.json.encode(frame))
-
-    def send_raw(self, frame: bytes) -> None:
-        """Put an encoded frame in line; behind the end there is no line."""
-        if self._is_closing:
-            return
-        try:
-            self.frames.put_nowait(frame)
-        except asyncio.QueueFull:
-            self.close()
-
-    def close(self) -> None:
-        """Have the socket closed; what still waits is dropped."""
-        self._is_closing = True
-        with suppress(asyncio.QueueEmpty):
-            while True:
-                self.frames.get_nowait()
-        self.frames.put_nowait(None)
-
-    def finish(self, code: int) -> None:
-        """Have the socket closed, with this code, once it has taken what still waits."""
-        self._is_closing = True
-        self.code = code
-        try:
-            self.frames.put_nowait(None)
-        except asyncio.QueueFull:
-            self.close()
-
-
-class Subscription:
-    """One socket's sight of one topic, at a version."""
-
-    def __init__(
-        self,
-        topic: str,
-        connection: Connection,
-        epoch: str,
-        load: Load,
-        forget: Callable[[], None],
-    ) -> None:
-        self.topic = topic
-        self._forget = forget
-        self._connection = connection
-        self._epoch = epoch
-        self._load = load
-        self._version: int | None = None  # none while a snapshot is under way
-        self._early: dict[int, LiveEvent] = {}
-        self._gap: asyncio.TimerHandle | None = None
-        self._reloading: asyncio.Task[None] | None = None
-
-    async def refresh(self) -> None:
-        """Send a snapshot, and what happened while it was taken.
-
-        Raises: the refusal of whoever loads the snapshot; the subscription is then dead.
-        """
-        self._version = None
-        snapshot = await self._load()
-        self._connection.send(
-            {
-                "type": "snapshot",
-                "topic": on_the_wire(self.topic),
-                "epoch": self._epoch,
-                "version": snapshot.version,
-                "state": snapshot.state,
-            }
-        )
-        self._version = snapshot.version
-        self._early = {at: each for at, each in self._early.items() if at > snapshot.version}
-        self._flush()
-
-    def offer(self, event: LiveEvent) -> None:
-        """Take an event, in whatever order the commits of this process came to be told."""
-        if self._version is not None and event.version <= self._version:
-            return
-        self._early[event.version] = event
-        if self._version is not None:
-            self._flush()
-
-    def end(self) -> None:
-        """Stop waiting for anything."""
-        if self._gap:
-            self._gap.cancel()
-        if self._reloading:
-            self._reloading.cancel()
-
-    def _flush(self) -> None:
-        assert self._version is not None  # noqa: S101 - callers have looked
-        while (event := self._early.pop(self._version + 1, None)) is not None:
-            self._version = event.version
-            self._connection.send(
-                {
-                    "type": "event",
-                    "topic": on_the_wire(self.topic),
-                    "version": event.version,
-                    "kind": event.kind,
-                    "body": msgspec.Raw(event.body),
-                }
-            )
-        if not self._early and self._gap:
-            self._gap.cancel()
-            self._gap = None
-        elif self._early and self._gap is None:
-            self._gap = asyncio.get_running_loop().call_later(GAP_SECONDS, self._mend)
-
-    def _mend(self) -> None:
-        self._gap = None
-        self._reloading = asyncio.get_running_loop().create_task(self._reload())
-
-    async def _reload(self) -> None:
-        try:
-            await self.refresh()
-        except DependencyUnavailable:
-            self._gap = asyncio.get_running_loop().call_later(GAP_SECONDS * 4, self._mend)
-        except Problem as problem:
-            self._connection.send(refusal(on_the_wire(self.topic), problem))
-            self._forget()  # which cancels this very task; it has nothing left to do
-        except Exception:
-            log.exception("a snapshot failed")
-            self._connection.close()
+SESSIONS = "sessions"
+LINGER_SECONDS = 120  # a topic that nobody watches is still heard, for those who come back
+BEAT_SECONDS = 20
+BEATS_AN_AUDIT = 3
+AUDITS_FOR_ALL = 5  # so every watcher is authorised again within five minutes
+GAP_SPREAD_SECONDS = 2  # processes that lost one bus do not ask the database at one instant
+MENDERS = 4  # so many watchers are renewed at a time, however many are ill
+AGAIN_SECONDS = 5
+EPOCH_SECONDS = 60
 
 
 class Hub:
-    """All subscriptions of this process."""
+    """Watchers of this process, by topic. `epoch` names the history that versions count."""
 
-    def __init__(self) -> None:
-        self._epoch = uuid4().hex
-        self._watched: dict[str, set[Subscription]] = {}
-        self._connections: set[Connection] = set()
-        self._sockets_of: Counter[UUID | None] = Counter()
+    def __init__(self, bus: Bus | None = None) -> None:
+        self.bus: Bus = bus or LocalBus()
+        self.epoch = uuid4().hex
+        self.crowd = Crowd()
+        self._topics: dict[str, LiveTopic] = {}
+        self._ill: dict[Subscription, None] = {}
+        self._menders: set[asyncio.Task[None]] = set()
+        self._chores: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        return len(self._connections)
+        return len(self.crowd)
+
+    async def open(self, read_epoch: Callable[[], Awaitable[str]]) -> None:
+        """Begin to hear of ended sign-ins and of gaps, and keep an eye on the epoch."""
+        self.epoch = await read_epoch()
+        await self.bus.listen(SESSIONS, self._hear_of_session)
+        self.bus.on_gap(self._catch_up)
+        self._do(self._watch_epoch(read_epoch))
 
     def join(self, connection: Connection) -> None:
-        """Let a socket in.
-
-        Raises: RATE_LIMIT_EXCEEDED 429 where a person has as many as one may have.
-        """
-        whose = connection.person_id
-        if whose is not None and self._sockets_of[whose] >= MOST_SOCKETS:
-            raise RateLimitExceeded(60)
-        self._connections.add(connection)
-        self._sockets_of[whose] += 1
+        """Let a connection in. Raises: RATE_LIMIT_EXCEEDED 429, DEPENDENCY_UNAVAILABLE 503."""
+        self.crowd.join(connection)
 
     def leave(self, connection: Connection) -> None:
-        """Forget a socket and everything that it watched."""
-        if connection in self._connections:
-            self._connections.remove(connection)
-            self._sockets_of[connection.person_id] -= 1
-            if not self._sockets_of[connection.person_id]:
-                del self._sockets_of[connection.person_id]
+        """Forget a connection and everything that it watched."""
+        self.crowd.leave(connection)
         for topic in list(connection.subscriptions):
             self.unsubscribe(connection, topic)
 
-    async def subscribe(self, connection: Connection, topic: str, load: Load) -> None:
-        """Watch a topic from its snapshot on. A second time gives a fresh snapshot.
+    def end_session(self, session_id: UUID) -> None:
+        """Close the connections of a sign-in that has ended: here at once, elsewhere by the bus."""
+        self.crowd.end_session(session_id)
+        self.bus.post(Message(SESSIONS, session_id.bytes))
 
-        The subscription is in place before the snapshot is taken, so nothing falls in between.
-        Raises: whatever `load` refuses with; nothing is watched then.
+    def _hear_of_session(self, body: bytes) -> None:
+        self.crowd.end_session(UUID(bytes=body))
+
+    async def drain(self, seconds: float) -> None:
+        """Send everyone away, spread over some time; let nobody in. Returns once they have gone."""
+        await self.crowd.drain(seconds)
+
+    def close(self) -> None:
+        """Close every connection and stop all that is under way: the process is about to stop."""
+        self.crowd.close()
+        for topic in self._topics.values():
+            topic.end()
+        for task in (*self._menders, *self._chores):
+            task.cancel()
+
+    # Topics.
+
+    async def subscribe(
+        self,
+        connection: Connection,
+        topic: str,
+        load: Load,
+        since: int | None = None,
+        epoch: str | None = None,
+    ) -> None:
+        """Watch a topic from a snapshot on, or from `since` in this epoch. A second time: anew.
+
+        The bus is heard before anything is read, so nothing falls in between.
+        Raises: whatever `load` refuses with; DEPENDENCY_UNAVAILABLE 503. Nothing is watched then.
         """
         self.unsubscribe(connection, topic)
-        forget = partial(self.unsubscribe, connection, topic)
-        subscription = Subscription(topic, connection, self._epoch, load, forget)
-        connection.subscriptions[topic] = subscription
-        self._watched.setdefault(topic, set()).add(subscription)
+        watched = self._watched(topic)
+        watcher = Subscription(watched, connection, load)
+        connection.subscriptions[topic] = watcher
+        watched.watchers[watcher] = None
         try:
-            await subscription.refresh()
+            await self._listen(watched)
+            await watched.begin(watcher, since if epoch == self.epoch else None)
         except BaseException:
-            self.unsubscribe(connection, topic)
+            self._forget(watcher)
             raise
 
     def unsubscribe(self, connection: Connection, topic: str) -> None:
         """Stop watching."""
-        subscription = connection.subscriptions.pop(topic, None)
-        if subscription is None:
-            return
-        subscription.end()
-        watchers = self._watched.get(topic, set())
-        watchers.discard(subscription)
-        if not watchers:
-            self._watched.pop(topic, None)
+        watcher = connection.subscriptions.get(topic)
+        if watcher is not None:
+            self._forget(watcher)
 
-    def publish(self, event: LiveEvent) -> None:
-        """Tell everyone in this process who watches the event's topic."""
-        for subscription in tuple(self._watched.get(event.topic, ())):
-            subscription.offer(event)
+    def _forget(self, watcher: Subscription) -> None:
+        watcher.is_over = True
+        self._ill.pop(watcher, None)
+        topic, subscriptions = watcher.topic, watcher.connection.subscriptions
+        if subscriptions.get(topic.name) is watcher:
+            del subscriptions[topic.name]
+        topic.watchers.pop(watcher, None)
+        if not topic.watchers and self._topics.get(topic.name) is topic:
+            topic.end()
+            self._wait(topic, LINGER_SECONDS, partial(self._drop, topic))
 
-    def end_session(self, session_id: UUID) -> None:
-        """Close the sockets of a sign-in that has ended."""
-        for connection in tuple(self._connections):
-            if connection.session_id == session_id:
-                connection.close()
+    def _watched(self, name: str) -> LiveTopic:
+        topic = self._topics.get(name)
+        if topic is None:
+            topic = self._topics[name] = LiveTopic(name, self.epoch, self._mend)
+        if not topic.watchers:
+            topic.end()
+            self._wait(topic, BEAT_SECONDS, partial(self._beat, topic, 1))
+        return topic
 
-    def close(self) -> None:
-        """Close every socket: the process is about to stop."""
-        for connection in tuple(self._connections):
-            connection.close()
+    async def _listen(self, topic: LiveTopic) -> None:
+        if topic.listening is None:
+            listening = self.bus.listen(channel_of(topic.name), topic.hear)
+            topic.listening = asyncio.ensure_future(listening)
+        try:
+            await asyncio.shield(topic.listening)
+        except Exception:
+            topic.listening = None
+            raise
 
+    def _drop(self, topic: LiveTopic) -> None:
+        topic.end()
+        del self._topics[topic.name]
+        if topic.listening is not None:
+            self._do(self.bus.ignore(channel_of(topic.name), topic.hear))
 
-def refusal(topic: str, problem: Problem) -> dict[str, str]:
-    """Say on the socket that a topic cannot be watched."""
-    return {"type": "refused", "topic": topic, "code": problem.code}
+    def _beat(self, topic: LiveTopic, number: int) -> None:
+        topic.beat()
+        if number % BEATS_AN_AUDIT == 0 or topic.audit_all:
+            topic.audit(AUDITS_FOR_ALL)
+        self._wait(topic, BEAT_SECONDS, partial(self._beat, topic, number + 1))
 
+    def _wait(self, topic: LiveTopic, seconds: float, act: Callable[[], None]) -> None:
+        spread = random.uniform(0.8 * seconds, seconds)  # noqa: S311 - topics do not beat as one
+        topic.timer = asyncio.get_running_loop().call_later(spread, act)
 
-def topic_in(clinic_id: UUID, topic: str) -> str:
-    """Name a topic within the process."""
-    return f"{clinic_id}/{topic}"
+    # What was lost, or may have been.
 
+    def _catch_up(self) -> None:
+        """Something may have been lost on the bus: look at each topic soon, at each watcher later.
 
-def on_the_wire(topic: str) -> str:
-    """Name a topic as clients know it."""
-    return topic.rpartition("/")[2]
+        The first look at a topic finds out whether it has moved on; those behind are then mended.
+        """
+        for topic in self._topics.values():
+            topic.audit_all = True
+            if topic.watchers:
+                spread = random.uniform(0, GAP_SPREAD_SECONDS)  # noqa: S311 - no secret
+                asyncio.get_running_loop().call_later(spread, topic.look)
+
+    def _mend(self, watcher: Subscription) -> None:
+        """Renew a watcher when its turn comes."""
+        self._ill[watcher] = None
+        if len(self._menders) < MENDERS:
+            mender = asyncio.get_running_loop().create_task(self._heal())
+            self._menders.add(mender)
+            mender.add_done_callback(self._menders.discard)
+
+    async def _heal(self) -> None:
+        while self._ill:
+            watcher = next(iter(self._ill))
+            del self._ill[watcher]
+            await self._renew(watcher)
+
+    async def _renew(self, watcher: Subscription) -> None:
+        topic, connection = watcher.topic, watcher.connection
+        try:
+            await topic.renew(watcher)
+        except DependencyUnavailable:
+            if watcher.version is None:  # it has nothing to stand on: try until it has
+                asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._mend, watcher)
+        except Problem as problem:
+            connection.send(refusal(on_the_wire(topic.name), problem))
+            self._forget(watcher)
+            if isinstance(problem, Unauthenticated):
+                connection.finish(POLICY_VIOLATION, problem.code)
+        except Exception:
+            log.exception("a snapshot failed")
+            connection.close(INTERNAL_ERROR, Problem.code)
+
+    async def _watch_epoch(self, read_epoch: Callable[[], Awaitable[str]]) -> None:
+        while True:
+            await asyncio.sleep(EPOCH_SECONDS)
+            try:
+                epoch = await read_epoch()
+            except DependencyUnavailable:
+                continue
+            if epoch != self.epoch:
+                log.warning("the database has another history now: everyone gets a snapshot")
+                self.epoch = epoch
+                for topic in tuple(self._topics.values()):
+                    topic.forget(epoch)
+
+    def _do(self, chore: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(chore)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)

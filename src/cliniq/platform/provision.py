@@ -5,6 +5,7 @@ nothing and may only become one of the three roles that the walls are written fo
 inherit from them: outside a unit it would stand in all three, and see what the widest of them sees.
 """
 
+from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
 import asyncpg
@@ -14,7 +15,9 @@ SEATS = ("cliniq_clinic", "cliniq_person", "cliniq_platform")
 
 ONE_MAKER = 0x636C696E6972  # the key of the advisory lock
 
-_LIMITS = {
+# On the role, so that they hold behind a pooler too: for reads and writes alike, since a reader
+# holds a connection as long as a writer does.
+LIMITS: Mapping[str, str] = {
     "statement_timeout": "10s",
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "30s",
@@ -37,7 +40,7 @@ async def provision(
         await _make_role(connection, OWNER, "login", owner_password)
         await _make_role(connection, LOGIN, "login", password)
         await _seat_login(connection)
-        for name, value in _LIMITS.items():
+        for name, value in LIMITS.items():
             await connection.execute(f"alter role {LOGIN} set {name} = '{value}'")
         known = "select from pg_database where datname = $1"
         if await connection.fetchrow(known, database) is None:

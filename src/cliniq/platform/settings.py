@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from cliniq.platform.backends import Backends
+from cliniq.platform.backends import Backends, read_storage_address
 
 PREFIX = "CLINIQ_"
 FOR_TESTS = "CLINIQ_TEST_"  # the test suite's own switches, not ours
@@ -56,6 +56,10 @@ class Settings(BaseModel):
     storage_url: str | None = Field(
         None, description="Object storage: file:<folder> (in the data folder if absent) or s3://..."
     )
+    storage_key_id: str | None = Field(
+        None, description="Access key of the S3 storage; without it AWS's own variables and roles"
+    )
+    storage_secret: SecretStr | None = Field(None, description="The secret of that access key")
     storage_public_url: str | None = Field(
         None, description="Address under which a CDN serves what is public in the storage"
     )
@@ -114,8 +118,8 @@ class Settings(BaseModel):
     @field_validator("storage_url")
     @classmethod
     def _storage(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("file:", "memory:", "s3://")):
-            raise ValueError("must begin with file:, memory: or s3://")
+        if url is not None:
+            read_storage_address(url)
         return url
 
     @field_validator("public_url", "storage_public_url", "otlp_url")
@@ -151,6 +155,8 @@ class Settings(BaseModel):
             raise ValueError("CLINIQ_SECRET is missing: it must be set with CLINIQ_DATABASE_URL")
         if self.owner_url is not None and self.database_url is None:
             raise ValueError("CLINIQ_OWNER_URL is set without CLINIQ_DATABASE_URL")
+        if (self.storage_key_id is None) != (self.storage_secret is None):
+            raise ValueError("CLINIQ_STORAGE_KEY_ID and CLINIQ_STORAGE_SECRET go together")
         return self
 
     @property
@@ -166,6 +172,12 @@ class Settings(BaseModel):
             storage_url=self.storage_url or f"file:{self.data_dir / 'storage'}",
             storage_public_url=self.storage_public_url,
             pooler=self.database_pooler == "transaction",
+            slow_query_ms=self.slow_query_ms,
+            rate_scale=self.rate_scale,
+            storage_key_id=self.storage_key_id,
+            storage_secret=(
+                self.storage_secret.get_secret_value() if self.storage_secret else None
+            ),
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
+from time import perf_counter
 from types import NoneType
 from typing import (
     Any,
@@ -47,7 +48,16 @@ class Statement(Generic[U, P, R]):
         values: list[Any] = [*args, *(kwargs[name] for name in self._names[len(args) :])]
         if self._spreads:
             values = [each for value in values for each in _spread(value)]
-        result: R = self._read(await unit.connection.fetch(self.text, *values))
+        rows = None
+        began = perf_counter()
+        try:
+            rows = await unit.connection.fetch(self.text, *values)
+        finally:
+            slow, seconds = unit.database.slow, perf_counter() - began
+            if seconds >= slow.seconds:
+                count = None if rows is None else len(rows)
+                slow.note(self.name, seconds, count, unit.request_id)
+        result: R = self._read(rows)
         return result
 
 

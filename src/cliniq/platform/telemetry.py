@@ -3,15 +3,21 @@
 import logging
 import sys
 import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 from structlog.typing import EventDict, WrappedLogger
 from typing_extensions import override
 
+from cliniq.platform.traces import trace_id
+
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5)
+SLOW_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 def configure_logs(level: str) -> None:
@@ -22,6 +28,7 @@ def configure_logs(level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
+            _say_which_trace,
             _say_where,
             structlog.processors.JSONRenderer(serializer=_encode),
         ],
@@ -48,6 +55,13 @@ class _Line(logging.Formatter):
         if record.exc_info and record.exc_info[1]:
             entry["trace"] = _trace(record.exc_info[1])
         return _encode(entry).decode()
+
+
+def _say_which_trace(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
+    """Write in which trace it happened; `trace_id` is the request's id, in answers and here."""
+    if trace := trace_id():
+        entry["otel_trace_id"] = trace
+    return entry
 
 
 def _say_where(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
@@ -109,7 +123,83 @@ class Metrics:
             ["pool", "state"],
             registry=self.registry,
         )
+        self.waiting = Gauge(
+            "cliniq_database_waiting",
+            "Units that wait for a connection, by database role",
+            ["role"],
+            registry=self.registry,
+        )
+        self.slow_statements = Histogram(
+            "cliniq_slow_statement_seconds",
+            "Statements slower than CLINIQ_SLOW_QUERY_MS, by name",
+            ["statement"],
+            registry=self.registry,
+            buckets=SLOW_BUCKETS,
+        )
+        self.outbound_calls = Counter(
+            "cliniq_outbound_calls",
+            "Calls to providers, by how they ended",
+            ["provider", "outcome"],
+            registry=self.registry,
+        )
+        self.outbound_seconds = Histogram(
+            "cliniq_outbound_seconds",
+            "Time of a call to a provider, with all its attempts",
+            ["provider"],
+            registry=self.registry,
+            buckets=SLOW_BUCKETS,
+        )
+        self.outbound_in_flight = Gauge(
+            "cliniq_outbound_in_flight",
+            "Calls to providers that are under way",
+            ["provider"],
+            registry=self.registry,
+        )
+        self.outbound_breakers = Gauge(
+            "cliniq_outbound_breakers",
+            "Breakers, one for each clinic that calls a provider, by state",
+            ["provider", "state"],
+            registry=self.registry,
+        )
+        self._readings: list[Callable[[], None]] = []
+
+    def count_slow(self, statement: str, seconds: float) -> None:
+        """Count a slow statement; its name is one of those that are declared."""
+        self.slow_statements.labels(statement).observe(seconds)
+
+    def before_reading(self, count: Callable[[], None]) -> None:
+        """Have something counted whenever the metrics are read."""
+        self._readings.append(count)
+
+    def show(self, collectors: Iterable[Collector]) -> None:
+        """Show what another part of the process counts."""
+        for each in collectors:
+            self.registry.register(each)
+
+    def watch(self, cache: Callable[[], Mapping[str, int]]) -> None:
+        """Have the cache's own counts shown: it keeps them as plain numbers, which is faster."""
+        self.registry.register(_CacheCounts(cache))
 
     def exposition(self) -> bytes:
         """Write the metrics in Prometheus' text format."""
+        for count in self._readings:
+            count()
         return generate_latest(self.registry)
+
+
+class _CacheCounts(Collector):
+    """Reads of the cache, by where the answer was found."""
+
+    def __init__(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        self._counts = counts
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "cliniq_cache_reads",
+            "Reads of the cache: hit in memory or on the shelf, waited, loaded; and shelf failures",
+            labels=["outcome"],
+        )
+        for outcome, count in self._counts().items():
+            family.add_metric([outcome], count)
+        yield family

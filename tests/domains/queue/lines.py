@@ -1,13 +1,12 @@
 """People who wait in a line, without a scan each; and a watcher who keeps a board by its events."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from cliniq.app import House
 from cliniq.domains.queue import api as queue
 from cliniq.domains.queue import service
 from cliniq.domains.queue.models import Board, CalledTicket
@@ -59,12 +58,6 @@ async def board_of(clinic: SomeClinic, queue_id: UUID) -> Snapshot:
         return await service.watch_board(unit, queue_id)
 
 
-def heard(house: House, events: list[LiveEvent]) -> House:
-    """The same house, with somebody who hears what it tells its sockets."""
-    database = replace(house.entrance.database, publish=events.append)
-    return replace(house, entrance=replace(house.entrance, database=database))
-
-
 @dataclass
 class Watcher:
     """Keeps a board as a page does: from a snapshot on, by the next event and no other."""
@@ -107,4 +100,5 @@ def changed(board: Board, kind: str, body: Any) -> Board:
         case _:
             raise AssertionError(kind)
     head = (board.queue_id, board.on_day, board.line_name)
-    return Board(*head, waiting, called, in_progress)
+    called.sort(key=lambda each: each.ticket)
+    return Board(*head, waiting, called, sorted(in_progress))

@@ -29,3 +29,21 @@ class CheckInCompleted(Event, frozen=True):
     @override
     def subject_id(self) -> UUID:
         return self.check_in_id
+
+
+class WindowRuleAdded(Event, frozen=True):
+    """A clinic has a window of its own for check-in. Units: minutes."""
+
+    kind: ClassVar[str] = "checkin.window_rule_added.v1"
+    subject_type: ClassVar[str] = "check_in_rule"
+
+    rule_id: UUID
+    site_id: UUID | None
+    visit_type: str | None
+    opens_minutes: int
+    closes_minutes: int
+
+    @property
+    @override
+    def subject_id(self) -> UUID:
+        return self.rule_id

@@ -2,19 +2,24 @@
 
 import asyncio
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Annotated
 from uuid import UUID
 
-import segno
 from fastapi import Depends
 from starlette.requests import HTTPConnection, Request
 from typing_extensions import override
 
 from cliniq.domains.appointments import api as appointments
 from cliniq.domains.checkin import errors, service
-from cliniq.domains.checkin.models import Code, CodeKind, ScanPassSold, ScanResult
-from cliniq.domains.checkin.schemas import FirstTouchIn, PictureFormat, ScanIn
+from cliniq.domains.checkin.models import (
+    Code,
+    CodeKind,
+    PictureFormat,
+    Poster,
+    ScanPassSold,
+    ScanResult,
+)
+from cliniq.domains.checkin.schemas import FirstTouchIn, ScanIn
 from cliniq.domains.clinics import api as clinics
 from cliniq.kernel.ids import ClinicId
 from cliniq.kernel.permissions import Permission
@@ -38,11 +43,14 @@ from cliniq.platform.http.guards import (
     signed_in,
 )
 from cliniq.platform.http.problems import problems
-from cliniq.platform.http.route import Content, room
+from cliniq.platform.http.route import Afterwards, Content, room
 from cliniq.platform.http.terms import terms
 from cliniq.platform.http.traffic import Traffic, address_of
+from cliniq.platform.storage import Storage
 
 router = room("/appointments", "check-in")
+
+MEDIA_TYPES = {PictureFormat.SVG: "image/svg+xml", PictureFormat.PNG: "image/png"}
 
 FIRST_TOUCHES = "1200/minute"  # of one address: a whole waiting room may share it
 WRONG_CODES = "20/minute"  # of one person: only guessers need more
@@ -165,19 +173,38 @@ async def get_qr_code(
     location_id: UUID,
     format: PictureFormat = PictureFormat.SVG,  # noqa: A002 - the API's word
     kind: CodeKind | None = None,
-) -> Content:
-    """Draw a check-in point's code, printed or rotating; by default as the point is set."""
-    point = await service.get_point(unit, location_id)
+) -> Afterwards:
+    """Draw a check-in point's code, printed or rotating; by default as the point is set.
+
+    A printed one is kept in the object storage: with a CDN the answer leads there.
+    """
+    entrance, point = entrance_of(request), await service.get_point(unit, location_id)
     rotating = point.qr_mode is clinics.QrMode.ROTATING
     kind = kind or (CodeKind.ROTATING if rotating else CodeKind.PRINTED)
-    text = service.draw_code(entrance_of(request).keyring, point, kind, unit)
-    url = f"{request.app.state.address}/c/{text}"
-    picture = await asyncio.to_thread(_draw, url, format)
-    return Content(picture, "image/svg+xml" if format is PictureFormat.SVG else "image/png")
+    text = service.draw_code(entrance.keyring, point, kind, unit)
+    poster = Poster(
+        point.clinic_id, point.check_in_point_id, f"{request.app.state.address}/c/{text}"
+    )
+    if kind is CodeKind.ROTATING:  # it lives for seconds
+        return Afterwards(lambda: _drawn(poster, format))
+    seen = request.headers.get("if-none-match")
+    return Afterwards(lambda: _printed(entrance.storage, poster, format, seen))
 
 
-def _draw(url: str, picture_format: PictureFormat) -> bytes:
-    """Draw a QR code with a quiet zone; level M survives a scratched poster."""
-    picture = BytesIO()
-    segno.make_qr(url, error="m").save(picture, kind=picture_format.value, scale=8, border=4)
-    return picture.getvalue()
+async def _drawn(poster: Poster, picture_format: PictureFormat) -> Content:
+    picture = await asyncio.to_thread(service.draw, poster.url, picture_format)
+    return Content(picture, MEDIA_TYPES[picture_format])
+
+
+async def _printed(
+    storage: Storage, poster: Poster, picture_format: PictureFormat, seen: str | None
+) -> Content:
+    """Answer with the stored picture: where it is public, what is kept, or the bytes."""
+    name = service.name_picture(poster, picture_format)
+    headers = {"ETag": f'"{name.rpartition("/")[2]}"', "Cache-Control": "private, no-cache"}
+    if seen == headers["ETag"]:
+        return Content(b"", None, headers, 304)
+    picture = await service.print_code(storage, poster, picture_format)
+    if (elsewhere := storage.public_url(name)) is not None and picture.is_stored:
+        return Content(b"", None, headers | {"Location": elsewhere}, 302)
+    return Content(picture.body, MEDIA_TYPES[picture_format], headers)

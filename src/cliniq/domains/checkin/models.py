@@ -133,3 +133,25 @@ class ScanPassSold(Record, frozen=True):
     clinic_name: str
     site_name: str
     point_name: str
+
+
+class PictureFormat(StrEnum):
+    """How a code is drawn."""
+
+    SVG = "svg"
+    PNG = "png"
+
+
+class Poster(Record, frozen=True):
+    """A point's code as it is to be scanned: the address that the picture leads to."""
+
+    clinic_id: UUID
+    check_in_point_id: UUID
+    url: str
+
+
+class Picture(Record, frozen=True):
+    """A drawn code, and whether the storage has it."""
+
+    body: bytes
+    is_stored: bool

@@ -1,6 +1,5 @@
 """What crosses the wire towards the check-in room."""
 
-from enum import StrEnum
 from typing import Annotated, Self
 from uuid import UUID
 
@@ -43,10 +42,3 @@ class ScanIn(Incoming):
         if self.all and self.appointment_ids is not None:
             raise ValueError("either all or appointment_ids")
         return self
-
-
-class PictureFormat(StrEnum):
-    """How a code is drawn."""
-
-    SVG = "svg"
-    PNG = "png"

@@ -1,11 +1,15 @@
 """Use cases of the check-in room. No HTTP and no SQL here."""
 
+import asyncio
 import hmac
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from hashlib import sha256
+from io import BytesIO
 from uuid import UUID
 from zoneinfo import ZoneInfo
+
+import segno
 
 from cliniq.domains.access import api as access
 from cliniq.domains.appointments import api as appointments
@@ -20,18 +24,22 @@ from cliniq.domains.checkin.errors import (
     QrInvalid,
     WrongLocation,
 )
-from cliniq.domains.checkin.events import CheckInCompleted
+from cliniq.domains.checkin.events import CheckInCompleted, WindowRuleAdded
 from cliniq.domains.checkin.models import (
     Candidate,
     CheckIn,
     Code,
     CodeKind,
     Outcome,
+    Picture,
+    PictureFormat,
+    Poster,
     Receipt,
     ScanPass,
     ScanPassSold,
     ScanResult,
     Verdict,
+    WindowRule,
 )
 from cliniq.domains.checkin.rules import (
     PASS_LIFE,
@@ -53,11 +61,14 @@ from cliniq.domains.clinics import api as clinics
 from cliniq.domains.patients import api as patients
 from cliniq.domains.queue import api as queue
 from cliniq.kernel.ids import ClinicId, new_id
+from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.kernel.record import Record
 from cliniq.kernel.scope import GuestScope
+from cliniq.platform.cached import cached, changed
 from cliniq.platform.db import Database, ReadUnit, Unit, open_read_unit
 from cliniq.platform.events import tell
 from cliniq.platform.signing import MAC_BYTES, Keyring, from_text, to_text
+from cliniq.platform.storage import Name, Storage, name_of
 
 CODE, PASS = "check-in-code", "scan-pass"
 AROUND = WIDEST + timedelta(days=2)  # whatever may count as today's lies within
@@ -86,6 +97,37 @@ def draw_code(keyring: Keyring, point: clinics.PointInPlace, kind: CodeKind, uni
     return sign_code(
         keyring, Code(kind, point.clinic_id, point.check_in_point_id, point.key_id, step)
     )
+
+
+def draw(url: str, picture_format: PictureFormat) -> bytes:
+    """Draw a QR code with a quiet zone; level M survives a scratched poster."""
+    picture = BytesIO()
+    segno.make_qr(url, error="m").save(picture, kind=picture_format.value, scale=8, border=4)
+    return picture.getvalue()
+
+
+def name_picture(poster: Poster, picture_format: PictureFormat) -> Name:
+    """Name a picture by what it shows: another key is another object, so copies never grow old."""
+    shown = sha256(poster.url.encode()).hexdigest()[:32]
+    where = ("check-in-codes", str(poster.check_in_point_id), shown)
+    return name_of(ClinicId(poster.clinic_id), *where, suffix=picture_format.value, public=True)
+
+
+async def print_code(storage: Storage, poster: Poster, picture_format: PictureFormat) -> Picture:
+    """Have the picture of a printed code in the storage, drawing it the first time.
+
+    It hangs on the wall, so it is public. Where the storage is away it is drawn all the same.
+    Idempotent: the same poster is the same object.
+    """
+    name = name_picture(poster, picture_format)
+    try:
+        if (kept := await storage.get(name)) is not None:
+            return Picture(kept.body, is_stored=True)
+        drawn = await asyncio.to_thread(draw, poster.url, picture_format)
+        await storage.put(name, drawn)
+    except DependencyUnavailable:
+        return Picture(await asyncio.to_thread(draw, poster.url, picture_format), is_stored=False)
+    return Picture(drawn, is_stored=True)
 
 
 async def exchange(
@@ -198,6 +240,23 @@ async def scan(
     )
 
 
+async def add_rule(unit: Unit, rule_id: UUID, rule: WindowRule) -> None:
+    """Give the clinic a window of its own."""
+    await store.add_rule(unit, rule_id, rule)
+    changed(unit, store.RULES)
+    tell(
+        unit,
+        WindowRuleAdded(
+            rule_id, rule.site_id, rule.visit_type, rule.opens_minutes, rule.closes_minutes
+        ),
+    )
+
+
+async def warm(unit: ReadUnit) -> None:
+    """Have the windows of the unit's clinic in memory before anybody asks."""
+    await cached(unit, store.RULES)
+
+
 async def get_point(unit: ReadUnit, check_in_point_id: UUID) -> clinics.PointInPlace:
     """Find a check-in point of the clinic.
 
@@ -225,7 +284,7 @@ async def _look(unit: Unit, code: Code) -> _Scan:
     zones = {point.site_id: point.zone}
     if elsewhere := list({each.site_id for each in visits} - zones.keys()):
         zones |= {each.site_id: each.zone for each in await clinics.find_sites(unit, elsewhere)}
-    rules = await store.list_rules(unit) if visits else []
+    rules = await cached(unit, store.RULES) if visits else []
     sights = []
     for visit in visits:
         window, zone = choose_window(rules, visit), zones[visit.site_id]

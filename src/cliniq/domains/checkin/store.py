@@ -4,6 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from cliniq.domains.checkin.models import CheckIn, CodeKind, WindowRule
+from cliniq.platform.cached import Cached
 from cliniq.platform.db import ReadUnit, Unit
 from cliniq.platform.sql import sql
 
@@ -48,6 +49,9 @@ async def list_claims(unit: ReadUnit, appointment_ids: list[UUID]) -> list[Check
 @sql("select site_id, visit_type, opens_minutes, closes_minutes from check_in_rule")
 async def list_rules(unit: ReadUnit) -> list[WindowRule]:
     """List the clinic's own windows."""
+
+
+RULES = Cached("check-in rules", list[WindowRule], list_rules)
 
 
 @sql("""

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from cliniq.domains.clinics import store
+from cliniq.domains.clinics import service
 from cliniq.domains.clinics.models import Site
 from cliniq.kernel.permissions import Permission
 from cliniq.kernel.problem import Forbidden, NotFound
@@ -19,4 +19,4 @@ async def list_sites(
     unit: Annotated[ReadUnit, may_read(Permission.CLINICS_READ)],
 ) -> list[Site]:
     """List the clinic's sites, by name."""
-    return await store.list_sites(unit)
+    return list(await service.list_sites(unit))

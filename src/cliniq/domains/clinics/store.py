@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from cliniq.domains.clinics.models import CheckInPoint, Clinic, PointInPlace, Site
+from cliniq.platform.cached import Cached
 from cliniq.platform.db import ReadUnit, Unit
 from cliniq.platform.sql import sql
 
@@ -32,12 +33,7 @@ async def list_sites(unit: ReadUnit) -> list[Site]:
     """List the clinic's sites."""
 
 
-@sql("""
-    select site_id, name, zone, address, directions_url, queue_mode
-    from site where site_id = any($1)
-""")
-async def find_sites(unit: ReadUnit, site_ids: list[UUID]) -> list[Site]:
-    """Find sites by id; what is not in sight is left out."""
+SITES = Cached("sites", list[Site], list_sites)
 
 
 @sql("""
@@ -64,7 +60,15 @@ async def list_points(unit: ReadUnit) -> list[CheckInPoint]:
     from check_in_point as p
     join site as s on s.clinic_id = p.clinic_id and s.site_id = p.site_id
     join clinic as c on c.clinic_id = p.clinic_id
-    where p.check_in_point_id = $1
+    order by p.name, p.check_in_point_id
 """)
-async def find_point(unit: ReadUnit, check_in_point_id: UUID) -> PointInPlace | None:
-    """Find a check-in point and where it is."""
+async def list_places(unit: ReadUnit) -> list[PointInPlace]:
+    """List the clinic's check-in points and where each is."""
+
+
+PLACES = Cached("places", list[PointInPlace], list_places)
+
+
+@sql("update check_in_point set key_id = $2, oldest_key = $3 where check_in_point_id = $1")
+async def set_keys(unit: Unit, check_in_point_id: UUID, key_id: int, oldest_key: int) -> None:
+    """Write which keys of a check-in point are alive."""

@@ -5,7 +5,28 @@ from uuid import UUID
 
 from typing_extensions import override
 
+from cliniq.kernel.record import Record
 from cliniq.platform.events import Event
+
+
+class ShownTicket(Record, frozen=True):
+    """What all who watch a queue may see of a fact about a ticket."""
+
+    ticket: int
+
+
+class ShownJoin(Record, frozen=True):
+    """A ticket that waits now; `position` counts from 1."""
+
+    ticket: int
+    position: int
+
+
+class ShownCall(Record, frozen=True):
+    """A ticket that is called, and where to."""
+
+    ticket: int
+    room: str | None
 
 
 class QueueEvent(Event, frozen=True):
@@ -33,10 +54,6 @@ class QueueEvent(Event, frozen=True):
     def topic_version(self) -> int:
         return self.version
 
-    @override
-    def shown(self) -> object:
-        return {"ticket": self.ticket}
-
 
 class EntryJoined(QueueEvent, frozen=True):
     """Somebody waits, at `position` among those who wait."""
@@ -46,8 +63,8 @@ class EntryJoined(QueueEvent, frozen=True):
     position: int
 
     @override
-    def shown(self) -> object:
-        return {"ticket": self.ticket, "position": self.position}
+    def shown(self) -> ShownJoin:
+        return ShownJoin(self.ticket, self.position)
 
 
 class EntryCalled(QueueEvent, frozen=True):
@@ -58,8 +75,8 @@ class EntryCalled(QueueEvent, frozen=True):
     room: str | None
 
     @override
-    def shown(self) -> object:
-        return {"ticket": self.ticket, "room": self.room}
+    def shown(self) -> ShownCall:
+        return ShownCall(self.ticket, self.room)
 
 
 class EntryStarted(QueueEvent, frozen=True):
@@ -67,8 +84,16 @@ class EntryStarted(QueueEvent, frozen=True):
 
     kind: ClassVar[str] = "queue.entry_started.v1"
 
+    @override
+    def shown(self) -> ShownTicket:
+        return ShownTicket(self.ticket)
+
 
 class EntryCompleted(QueueEvent, frozen=True):
     """Somebody has been seen."""
 
     kind: ClassVar[str] = "queue.entry_completed.v1"
+
+    @override
+    def shown(self) -> ShownTicket:
+        return ShownTicket(self.ticket)

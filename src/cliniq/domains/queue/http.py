@@ -3,10 +3,21 @@
 from typing import Annotated
 from uuid import UUID
 
+from fastapi import Depends
+
 from cliniq.domains.appointments import api as appointments
 from cliniq.domains.clinics import api as clinics
 from cliniq.domains.queue import errors, service
-from cliniq.domains.queue.models import CalledEntry, Entry, MyPlace, Place, QueueHead, QueueSnapshot
+from cliniq.domains.queue.events import EntryCalled, EntryCompleted, EntryJoined, EntryStarted
+from cliniq.domains.queue.models import (
+    Board,
+    CalledEntry,
+    Entry,
+    MyPlace,
+    Place,
+    QueueHead,
+    QueueSnapshot,
+)
 from cliniq.domains.queue.schemas import CallIn
 from cliniq.kernel.permissions import Permission
 from cliniq.kernel.problem import Forbidden, InvalidTransition, NotFound
@@ -19,10 +30,12 @@ from cliniq.platform.http.guards import (
     may_read_or_own,
     own_everywhere,
 )
-from cliniq.platform.http.live import Topic
-from cliniq.platform.http.problems import problems
+from cliniq.platform.http.problems import joined, problems
 from cliniq.platform.http.route import room
+from cliniq.platform.http.sse import RESPONSES, Audience, EventStream, Following
 from cliniq.platform.http.terms import terms
+from cliniq.platform.http.topics import Topic
+from cliniq.platform.http.traffic import Traffic
 
 router = room("", "queue")
 
@@ -32,7 +45,14 @@ MayCall = Annotated[Unit, may(Permission.QUEUE_CALL)]
 STEP = problems(Forbidden, errors.EntryNotFound, InvalidTransition, appointments.StaleVersion)
 
 # A queue's tickets, for staff who may read queues and for patients who wait in it.
-queue_topic = Topic("queue", Guard(ReadUnit, Permission.QUEUE_READ, own="one"), service.watch_board)
+queue_topic = Topic(
+    "queue",
+    Guard(ReadUnit, Permission.QUEUE_READ, own="one"),
+    service.watch_board,
+    service.read_board_version,
+    Board,
+    (EntryJoined, EntryCalled, EntryStarted, EntryCompleted),
+)
 
 
 @router.get("/queues", responses=problems(Forbidden, NotFound, clinics.SiteNotFound))
@@ -47,6 +67,24 @@ async def list_queues(
 async def get_queue(unit: MayRead, queue_id: UUID) -> QueueSnapshot:
     """Read a queue with everyone in it, in order, and its version."""
     return await service.take_snapshot(unit, queue_id)
+
+
+@router.get(
+    "/queues/{queue_id}/events",
+    status_code=200,
+    response_class=EventStream,
+    response_model=None,
+    responses=joined(problems(Forbidden, errors.QueueNotFound), RESPONSES),
+    **terms(traffic=Traffic.LIVE),
+)
+async def list_queue_events(
+    audience: Annotated[
+        Audience, Depends(Following(queue_topic, Guard(ReadUnit, Permission.QUEUE_READ)))
+    ],
+    queue_id: UUID,
+) -> EventStream:
+    """Follow a queue's tickets as they change, as Server-Sent Events: for boards."""
+    return await audience.follow(queue_id)
 
 
 @router.get(

@@ -171,7 +171,7 @@ async def list_queues(unit: ReadUnit, site_id: UUID | None, on_day: date | None)
     if site_id is not None:
         sites = [await clinics.get_site(unit, site_id)]
     else:
-        sites = await clinics.list_sites(unit)
+        sites = list(await clinics.list_sites(unit))
     todays = {
         site.site_id: on_day or unit.now.astimezone(ZoneInfo(site.zone)).date() for site in sites
     }
@@ -227,11 +227,24 @@ async def watch_board(unit: ReadUnit, queue_id: UUID) -> Snapshot:
     A patient watches only a queue in which they have a place.
     Raises: QUEUE_NOT_FOUND 404.
     """
+    head = await _find_watched(unit, queue_id)
+    return Snapshot(head.version, draw_board(head, await store.list_board(unit, queue_id)))
+
+
+async def read_board_version(unit: ReadUnit, queue_id: UUID) -> int:
+    """Read how far a queue is, for those who may watch it.
+
+    Raises: QUEUE_NOT_FOUND 404.
+    """
+    return (await _find_watched(unit, queue_id)).version
+
+
+async def _find_watched(unit: ReadUnit, queue_id: UUID) -> QueueHead:
     head = await store.find_head(unit, queue_id)
     is_staff = isinstance(unit.scope, ClinicScope)
     if head is None or not (is_staff or await store.sees_anyone_in(unit, queue_id)):
         raise QueueNotFound
-    return Snapshot(head.version, draw_board(head, await store.list_board(unit, queue_id)))
+    return head
 
 
 async def get_place(unit: ReadUnit, queue_id: UUID, entry_id: UUID) -> Place:

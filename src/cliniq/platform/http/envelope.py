@@ -1,12 +1,13 @@
 """The outermost layer: an id for every request, safe headers, a count and a line in the log."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 
 import structlog
 from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cliniq.platform import traces
 from cliniq.platform.http.address import Proxies
 from cliniq.platform.http.exchange import Exchange, put_exchange
 from cliniq.platform.telemetry import Metrics
@@ -25,6 +26,11 @@ _ALWAYS = [
     ),
 ]
 _PRIVATE = (b"cache-control", b"no-store")
+
+
+def _has_own(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a route has said itself how long its answer keeps: it holds nobody's rows."""
+    return any(name == _PRIVATE[0] for name, _ in headers)
 
 
 class Envelope:
@@ -48,34 +54,50 @@ class Envelope:
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
-        await self._answer(scope, receive, send, exchange)
+        if not traces.is_tracing():
+            await self._answer(scope, receive, send, exchange)
+            return
+        # Who asks may name a trace of theirs, but not make us keep one: ours begins here.
+        theirs = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
+        with traces.span("request", kind="server", links=[theirs.decode("latin-1")]) as opened:
+            try:
+                await self._answer(scope, receive, send, exchange)
+            finally:
+                opened.update_name(f"{scope['method']} {exchange.route}")
+                opened.set_attributes(
+                    {
+                        "http.request.method": scope["method"],
+                        "http.route": exchange.route,
+                        "http.response.status_code": exchange.status,
+                        "cliniq.code": exchange.code,
+                        "cliniq.request_id": exchange.request_id,
+                    }
+                )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
         began = perf_counter()
-        status = 0  # until an answer begins
 
         async def dress(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                exchange.status = message["status"]
                 headers = message["headers"]
                 headers.append((b"x-request-id", exchange.request_id.encode()))
                 headers.extend(_ALWAYS)
-                if scope["path"].startswith("/api/"):
+                if scope["path"].startswith("/api/") and not _has_own(headers):
                     headers.append(_PRIVATE)
             await send(message)
 
         try:
             await self._app(scope, receive, dress)
         except Exception:
-            if status == 0:
+            if exchange.status == 0:
                 raise
             # It was answered and logged as a problem; the server need not hear of it again.
         finally:
-            self._note(scope["method"], exchange, status, perf_counter() - began)
+            self._note(scope["method"], exchange, perf_counter() - began)
 
-    def _note(self, method: str, exchange: Exchange, status: int, seconds: float) -> None:
-        key = (method, exchange.route, status)
+    def _note(self, method: str, exchange: Exchange, seconds: float) -> None:
+        key = (method, exchange.route, exchange.status)
         child = self._children.get(key)
         if child is None:
             child = self._children[key] = self._metrics.requests.labels(*key)
@@ -88,7 +110,7 @@ class Envelope:
             request_id=exchange.request_id,
             method=method,
             route=exchange.route,
-            status=status,
+            status=exchange.status,
             code=exchange.code,
             ms=round(seconds * 1000, 1),
         )

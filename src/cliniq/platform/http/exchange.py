@@ -13,7 +13,7 @@ _SOUND = re.compile(rb"[A-Za-z0-9._-]{8,64}\Z")
 class Exchange:
     """Made once a request; layers below fill in what they learn."""
 
-    __slots__ = ("code", "counted", "request_id", "route")
+    __slots__ = ("code", "counted", "request_id", "route", "status")
 
     def __init__(self, asked: bytes | None) -> None:
         sound = asked is not None and _SOUND.match(asked)
@@ -21,6 +21,7 @@ class Exchange:
         self.route = "unrouted"
         self.code = ""
         self.counted = False  # against the limits
+        self.status = 0  # until an answer begins
 
 
 def put_exchange(scope: Scope, exchange: Exchange) -> None:

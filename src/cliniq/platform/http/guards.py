@@ -21,7 +21,9 @@ from cliniq.platform.http.exchange import exchange_of
 from cliniq.platform.http.traffic import PACES, Pace, Traffic
 from cliniq.platform.limits import Limits
 from cliniq.platform.live import Hub
+from cliniq.platform.live_passes import Passes
 from cliniq.platform.signing import Keyring
+from cliniq.platform.storage import Storage
 
 UnitT = TypeVar("UnitT", bound=ReadUnit)
 
@@ -61,6 +63,8 @@ class Entrance:
     hub: Hub
     limits: Limits
     bus: Bus
+    storage: Storage
+    passes: Passes
     paces: Mapping[Traffic, Pace] = field(default_factory=lambda: PACES)
 
 
@@ -188,7 +192,7 @@ class Guard(Policy, Generic[UnitT]):
         """
         entrance = entrance_of(connection)
         caller = signed_in(connection)
-        clinic_id = None if self._own == "all" else _clinic_named(connection, caller)
+        clinic_id = None if self._own == "all" else clinic_named(connection, caller)
         exchange = exchange_of(connection)
         action = f"{connection.scope.get('method', 'SUBSCRIBE')} {exchange.route}"
         return self.door(entrance, caller, clinic_id, action, exchange.request_id)
@@ -245,7 +249,7 @@ def signed_in(connection: HTTPConnection) -> Caller:
     return caller
 
 
-def _clinic_named(connection: HTTPConnection, caller: Caller) -> ClinicId:
+def clinic_named(connection: HTTPConnection, caller: Caller) -> ClinicId:
     """Read the acting clinic: the path's, else the header's, else the caller's home.
 
     Raises: REQUEST_INVALID 422 where none is named, or not as a UUID.

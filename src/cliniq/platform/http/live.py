@@ -1,15 +1,11 @@
 """The live socket: a one-use pass, then topics to watch. Rooms declare the topics."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
-from hashlib import sha256
-from secrets import token_urlsafe
 from time import monotonic
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -20,7 +16,7 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from typing_extensions import override
 
-from cliniq.kernel.ids import ClinicId, PersonId, SessionId
+from cliniq.kernel.ids import ClinicId
 from cliniq.kernel.problem import (
     NotFound,
     Problem,
@@ -29,13 +25,11 @@ from cliniq.kernel.problem import (
     Unauthenticated,
 )
 from cliniq.kernel.record import Record
-from cliniq.kernel.scope import Caller, PlatformScope, SelfScope
-from cliniq.platform import live_store
-from cliniq.platform.db import ReadUnit, open_read_unit, open_unit
+from cliniq.kernel.scope import Caller, SelfScope
+from cliniq.platform.db import ReadUnit, open_read_unit
 from cliniq.platform.http.exchange import exchange_of
 from cliniq.platform.http.guards import (
     Entrance,
-    Guard,
     Policy,
     entrance_of,
     own_everywhere,
@@ -44,28 +38,27 @@ from cliniq.platform.http.guards import (
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import GuardedRoute
 from cliniq.platform.http.terms import terms
-from cliniq.platform.http.traffic import Traffic
-from cliniq.platform.live import TRY_AGAIN_LATER, Connection, Snapshot, refusal, topic_in
+from cliniq.platform.http.topics import Reader, Topic
+from cliniq.platform.http.traffic import Traffic, address_of
+from cliniq.platform.live import (
+    INTERNAL_ERROR,
+    POLICY_VIOLATION,
+    SERVICE_RESTART,
+    TRY_AGAIN_LATER,
+    Connection,
+    refusal,
+)
+from cliniq.platform.live_frames import Asked, Unsubscribe
+from cliniq.platform.live_passes import PASS_LIFE
 
 log = structlog.get_logger(__name__)
 
-PASS_LIFE = timedelta(seconds=30)
 PASSES = "60/minute"
 MOST_TOPICS = 32  # a family's queues and then some
 FRAMES_A_MINUTE = 120
 PATIENCE_SECONDS = 10
-POLICY_VIOLATION, INTERNAL_ERROR = 1008, 1011
 
 router = APIRouter(tags=["live"], route_class=GuardedRoute)
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """A kind of topic, `name:<id>`: who may watch it, and how its snapshot is read."""
-
-    name: str
-    guard: Guard[ReadUnit]
-    load: Callable[[ReadUnit, UUID], Awaitable[Snapshot]]
 
 
 class PassOut(Record, frozen=True):
@@ -89,14 +82,11 @@ class LivePass(Policy):
         Raises: a refusal to open the socket, without a word on what was wrong.
         """
         entrance = entrance_of(connection)
-        offered = connection.query_params.get("pass", "")
-        if not _same_origin(connection) or not 16 <= len(offered) <= 64:  # noqa: PLR2004
+        if not _same_origin(connection):
             raise WebSocketException(POLICY_VIOLATION)
-        async with open_unit(entrance.database, PlatformScope("redeem a live pass")) as unit:
-            holder = await live_store.redeem_pass(unit, _hash(offered), unit.wall)
-        if holder is None:
+        caller = await entrance.passes.redeem(connection.query_params.get("pass", ""))
+        if caller is None:
             raise WebSocketException(POLICY_VIOLATION)
-        caller = Caller(PersonId(holder.person_id), SessionId(holder.session_id))
         await _ensure_signed_in(entrance, caller)
         return caller
 
@@ -120,10 +110,6 @@ def _same_origin(connection: HTTPConnection) -> bool:
     return origin in {f"http://{host}", f"https://{host}", connection.app.state.address}
 
 
-def _hash(live_pass: str) -> bytes:
-    return sha256(live_pass.encode()).digest()
-
-
 @router.post(
     "/live/passes",
     status_code=201,
@@ -131,7 +117,8 @@ def _hash(live_pass: str) -> bytes:
     **terms(no_key="it hands out a secret, and a new one is as good", traffic=Traffic.LIVE),
 )
 async def create_live_pass(
-    unit: Annotated[ReadUnit, own_everywhere()], connection: HTTPConnection
+    unit: Annotated[ReadUnit, own_everywhere()],  # noqa: ARG001 - it has proved the sign-in
+    connection: HTTPConnection,
 ) -> PassOut:
     """Buy a ticket to the live socket: one use, 30 s, ends with the sign-in.
 
@@ -140,54 +127,89 @@ async def create_live_pass(
     entrance = entrance_of(connection)
     caller = signed_in(connection)
     await entrance.limits.hit(PASSES, "live-pass", str(caller.person_id))
-    live_pass = token_urlsafe(24)
-    async with open_unit(entrance.database, PlatformScope("sell a live pass")) as platform:
-        await live_store.add_pass(
-            platform, _hash(live_pass), caller.person_id, caller.session_id, unit.wall + PASS_LIFE
-        )
-    return PassOut(live_pass, int(PASS_LIFE.total_seconds()))
-
-
-class _Frame(msgspec.Struct, forbid_unknown_fields=True):
-    """What a client may say."""
-
-    op: Literal["subscribe", "unsubscribe"]
-    topic: Annotated[str, msgspec.Meta(max_length=100)]
-    clinic_id: UUID | None = None
+    return PassOut(entrance.passes.sell(caller), int(PASS_LIFE.total_seconds()))
 
 
 @router.websocket("/live")
 async def watch(socket: WebSocket, caller: Annotated[Caller, Depends(LivePass())]) -> None:
     """Serve one socket until either side has had enough."""
     await socket.accept()
-    entrance = entrance_of(socket)
-    connection = Connection(caller.session_id, caller.person_id)
+    hub = entrance_of(socket).hub
+    address = address_of(socket) or None
+    connection = Connection(caller.session_id, caller.person_id, address)
     try:
-        entrance.hub.join(connection)
-    except RateLimitExceeded:
-        await socket.close(TRY_AGAIN_LATER)
+        hub.join(connection)
+    except Problem as problem:
+        is_full = isinstance(problem, RateLimitExceeded)
+        await socket.close(TRY_AGAIN_LATER if is_full else SERVICE_RESTART, problem.code)
         return
-    writer = asyncio.create_task(_write(socket, connection))
-    reader = asyncio.create_task(_read(socket, caller, connection))
+    mouth = _Mouth(socket, connection)
     try:
-        await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
+        await _read(socket, caller, connection)
+    except (WebSocketDisconnect, RuntimeError, OSError):
+        pass  # whoever has gone is not told
+    except asyncio.CancelledError:
+        if not mouth.gave_up:
+            raise
     finally:
-        entrance.hub.leave(connection)
-        for task in (writer, reader):
-            task.cancel()
-            with suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError, TimeoutError):
-                await task
+        hub.leave(connection)
+        await mouth.rest()
 
 
-async def _write(socket: WebSocket, connection: Connection) -> None:
-    """Send what waits; a socket that takes nothing for `PATIENCE_SECONDS` is given up."""
-    while (frame := await connection.frames.get()) is not None:
-        await asyncio.wait_for(socket.send_text(frame.decode()), PATIENCE_SECONDS)
-    await asyncio.wait_for(socket.close(connection.code), PATIENCE_SECONDS)
+class _Mouth:
+    """Says what waits. It has no task while there is nothing to say: most sockets are silent."""
+
+    __slots__ = ("_connection", "_ear", "_saying", "_socket", "gave_up")
+
+    def __init__(self, socket: WebSocket, connection: Connection) -> None:
+        self._socket = socket
+        self._connection = connection
+        self._ear = asyncio.current_task()
+        self._saying: asyncio.Task[None] | None = None
+        self.gave_up = False
+        connection.attend(self._speak)
+
+    def _speak(self) -> None:
+        if self._saying is None:
+            self._saying = asyncio.get_running_loop().create_task(self._say())
+
+    async def _say(self) -> None:
+        """Say all; whoever takes nothing for `PATIENCE_SECONDS` is given up."""
+        try:
+            while self._connection.frames or self._connection.is_over:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    if await self._say_some():
+                        return  # behind the end there is nothing to say
+        except TimeoutError:
+            self.gave_up = True
+            if self._ear:
+                self._ear.cancel()
+            return
+        except (WebSocketDisconnect, RuntimeError, OSError):
+            return  # the reader hears of it too
+        self._saying = None
+
+    async def _say_some(self) -> bool:
+        for frame in self._connection.take():
+            await self._socket.send(frame.message)
+        if self._connection.is_over and not self._connection.frames:
+            await self._socket.close(self._connection.code, self._connection.reason)
+            return True
+        return False
+
+    async def rest(self) -> None:
+        """Let last words be said."""
+        saying = self._saying
+        if saying is not None:
+            with suppress(TimeoutError, asyncio.CancelledError):
+                await asyncio.wait_for(asyncio.shield(saying), PATIENCE_SECONDS)
+            saying.cancel()
 
 
 class _Allowance:
     """What one socket may still say: it fills up with time, and each frame takes one."""
+
+    __slots__ = ("_at", "_left")
 
     def __init__(self) -> None:
         self._left = float(FRAMES_A_MINUTE)
@@ -202,18 +224,25 @@ class _Allowance:
             raise RateLimitExceeded(1)
 
 
+# Refusals that end the socket, and what it is closed with.
+_LAST_WORDS: Mapping[type[Problem], int] = MappingProxyType(
+    {Unauthenticated: POLICY_VIOLATION, RateLimitExceeded: TRY_AGAIN_LATER}
+)
+_FRAMES: "msgspec.json.Decoder[Asked]" = msgspec.json.Decoder(Asked)
+
+
 async def _read(socket: WebSocket, caller: Caller, connection: Connection) -> None:
     allowance = _Allowance()
-    while True:
+    while not connection.is_over:
         try:
             text = await socket.receive_text()
         except KeyError:  # a binary frame
-            await socket.close(POLICY_VIOLATION)
+            connection.finish(POLICY_VIOLATION, RequestInvalid.code)
             return
         topic = ""
         try:
             allowance.spend()
-            frame = msgspec.json.decode(text, type=_Frame)
+            frame = _FRAMES.decode(text)
             topic = frame.topic
             await _obey(socket, caller, connection, frame)
         except (msgspec.DecodeError, ValueError):
@@ -221,27 +250,13 @@ async def _read(socket: WebSocket, caller: Caller, connection: Connection) -> No
         except Problem as problem:
             connection.send(refusal(topic, problem))
             if (code := _LAST_WORDS.get(type(problem))) is not None:
-                await _farewell(connection, code)
-                return
+                connection.finish(code, problem.code)
         except Exception:
             log.exception("a frame could not be served")
-            await _farewell(connection, INTERNAL_ERROR)
-            return
+            connection.finish(INTERNAL_ERROR, Problem.code)
 
 
-# Refusals that end the socket, and what it is closed with.
-_LAST_WORDS: Mapping[type[Problem], int] = MappingProxyType(
-    {Unauthenticated: POLICY_VIOLATION, RateLimitExceeded: TRY_AGAIN_LATER}
-)
-
-
-async def _farewell(connection: Connection, code: int) -> None:
-    """Have the socket closed after what it has still to hear, and wait for that."""
-    connection.finish(code)
-    await asyncio.sleep(PATIENCE_SECONDS)
-
-
-async def _obey(socket: WebSocket, caller: Caller, connection: Connection, frame: _Frame) -> None:
+async def _obey(socket: WebSocket, caller: Caller, connection: Connection, frame: Asked) -> None:
     entrance = entrance_of(socket)
     topics: Mapping[str, Topic] = socket.app.state.topics
     name, _, of = frame.topic.partition(":")
@@ -249,41 +264,12 @@ async def _obey(socket: WebSocket, caller: Caller, connection: Connection, frame
     if topic is None or frame.clinic_id is None:
         raise NotFound
     of_id, clinic_id = UUID(of), ClinicId(frame.clinic_id)
-    canonical = topic_in(clinic_id, f"{name}:{of_id}")
-    if frame.op == "unsubscribe":
-        entrance.hub.unsubscribe(connection, canonical)
+    action, request_id = f"SUBSCRIBE {name}", exchange_of(socket).request_id
+    reader = Reader(entrance, topic, topic.guard, caller, clinic_id, of_id, action, request_id)
+    if isinstance(frame, Unsubscribe):
+        entrance.hub.unsubscribe(connection, reader.name)
         return
-    is_new = canonical not in connection.subscriptions
+    is_new = reader.name not in connection.subscriptions
     if is_new and len(connection.subscriptions) >= MOST_TOPICS:
         raise RateLimitExceeded(60)
-    request_id = exchange_of(socket).request_id
-
-    async def load() -> Snapshot:
-        return await _load(entrance, topic, caller, clinic_id, of_id, request_id)
-
-    await entrance.hub.subscribe(connection, canonical, load)
-
-
-async def _load(
-    entrance: Entrance,
-    topic: Topic,
-    caller: Caller,
-    clinic_id: ClinicId,
-    of_id: UUID,
-    request_id: str,
-) -> Snapshot:
-    """Read a snapshot through the topic's own door: whoever lost the right is refused here."""
-    door = topic.guard.door(entrance, caller, clinic_id, f"SUBSCRIBE {topic.name}", request_id)
-    try:
-        async with door as unit:
-            return await topic.load(unit, of_id)
-    except Problem as problem:
-        await door.remember(problem)
-        raise
-
-
-def watch_topics(
-    name: str, guard: Guard[ReadUnit]
-) -> Callable[[Callable[[ReadUnit, UUID], Awaitable[Snapshot]]], Topic]:
-    """Declare a kind of topic: the function below reads its snapshot."""
-    return lambda load: Topic(name, guard, load)
+    await entrance.hub.subscribe(connection, reader.name, reader.load, frame.since, frame.epoch)

@@ -1,10 +1,9 @@
 """Routes behind one door each, encoded inside it and answered after it closed."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from functools import wraps
-from inspect import Parameter, Signature, signature
 from json import JSONDecodeError
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import msgspec
@@ -14,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 from typing_extensions import override
 
@@ -26,6 +25,7 @@ from cliniq.platform.http.body import StrictRequest
 from cliniq.platform.http.exchange import exchange_of
 from cliniq.platform.http.guards import Policy, entrance_of, signed_in
 from cliniq.platform.http.problems import joined, problems
+from cliniq.platform.http.reader import reader_of
 from cliniq.platform.http.terms import KEY, OPTIONAL, REQUIRED, TRAFFIC, key_parameter, traffic_of
 from cliniq.platform.http.traffic import Traffic, address_of, hits_of
 from cliniq.platform.idempotency import (
@@ -44,15 +44,33 @@ from cliniq.platform.idempotency import (
 from cliniq.platform.limits import Hit
 
 API = "/api/v1"
-ASKING = "asking"  # under which name a handler's request is handed over where it takes none
 REPLAYED = {"Idempotency-Replayed": "true"}
 
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
 class Content(Record, frozen=True):
-    """An answer that is not JSON, such as a picture."""
+    """An answer that is not JSON, such as a picture; or, with a status of its own, none at all."""
 
     body: bytes
+    media_type: str | None
+    headers: Mapping[str, str] = NO_HEADERS
+    status: int | None = None
+
+
+class Streamed(Record, frozen=True):
+    """An answer too big to be held, in pieces."""
+
+    pieces: AsyncIterator[bytes]
     media_type: str
+    headers: Mapping[str, str] = NO_HEADERS
+
+
+class Afterwards(Record, frozen=True):
+    """What is left to do for an answer once the transaction is over: another system is asked."""
+
+    act: Callable[[], Awaitable[Content | Streamed]]
 
 
 class GuardedRoute(APIRoute):
@@ -68,26 +86,21 @@ class GuardedRoute(APIRoute):
     @override
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         said = dict(options.pop("openapi_extra", None) or {})
-        asking, signature = _with_request(endpoint)
-
-        @wraps(endpoint)
-        async def answer(**given: Any) -> Response:
-            request = given[asking] if asking != ASKING else given.pop(asking)
-            return await self._answer(endpoint, request, name, given)
-
-        answer.__signature__ = signature  # type: ignore[attr-defined]
-        super().__init__(path, answer, **options)
+        super().__init__(path, endpoint, **options)
         doors = [each for each in self.dependant.dependencies if each.name and is_policy(each)]
         if len(doors) != 1 or doors[0].name is None:
             raise TypeError(
                 f"{path}: take may(...), own...(...) or public(...) as a parameter, once"
             )
-        name = doors[0].name
+        self._door = doors[0].name
         policy: Any = doors[0].call
         self._settle(policy, said)
 
     def _settle(self, policy: Policy, said: dict[str, Any]) -> None:
-        """Settle who may come in, as what they count, and whether a key is taken."""
+        """Settle who may come in, as what they count, and whether a key is taken.
+
+        Raises: TypeError where a key would be taken and no answer could be kept.
+        """
         method = next(iter(self.methods or ()))
         is_public = Unauthenticated not in policy.refusals
         self.asks_who = not is_public
@@ -106,53 +119,90 @@ class GuardedRoute(APIRoute):
         terms = {TRAFFIC: self.traffic.value} | ({KEY: self.key} if self.key else {})
         self.openapi_extra = {"x-permission": policy.words, **said, **terms}
 
+    @override
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Answer as the switchboard does, should a request come by way of the framework."""
+        serve = self.serving()
+
+        async def handle(request: Request) -> Response:
+            return await serve(StrictRequest(request.scope, request.receive))
+
+        return handle
+
+    def serving(self) -> Callable[[StrictRequest], Coroutine[Any, Any, Response]]:
+        """Say how a request is answered: read strictly, and behind the door.
+
+        Raises: TypeError for a handler that takes what is never read.
+        """
+        template = f"{self.base}{self.path}"
+        reader = reader_of(self.dependant)
+
+        async def serve(request: StrictRequest) -> Response:
+            exchange_of(request).route = template
+            try:
+                request.ensure_bounded()
+                given = await reader.read(request)
+                asked = await self._asked(request) if self.takes_key else None
+            except (Problem, RequestValidationError, HTTPException) as error:
+                await self._count(request, None)  # who is refused early is counted all the same
+                if self.asks_who and not isinstance(error, Problem):
+                    signed_in(request)  # 401 before 422 and 413: the body is read before the door
+                raise
+            return await self._answer(reader.call, request, given, asked)
+
+        return serve
+
     async def _answer(
-        self, endpoint: Callable[..., Any], request: Request, name: str, given: dict[str, Any]
+        self,
+        handle: Callable[..., Awaitable[Any]],
+        request: StrictRequest,
+        given: dict[str, Any],
+        asked: Asked | None,
     ) -> Response:
-        """Count the request, open the door, do what is asked or give the answer that is kept."""
-        door = given[name]
-        asked = await self._asked(request)
+        """Count the request, open the door, and do what is asked unless it was done before."""
+        door = given[self._door]
         hits = await self._count(request, door.knock)
         try:
-            async with door as unit:
-                kept = await recall(unit, asked) if asked else None
+            async with door as given[self._door]:
+                kept = await recall(given[self._door], asked) if asked else None
                 if kept is not None:
-                    return Response(kept.body, kept.status, REPLAYED, media_type=kept.media_type)
-                body, media_type = _encoded(await endpoint(**{**given, name: unit}))
-                answer = Answer(self.status_code or 200, media_type, body)
+                    return Response(kept.body, kept.status, REPLAYED, kept.media_type)
+                said = await handle(**given)
+                if isinstance(said, Response):  # a stream, which has let go of its door
+                    return said
+                response = _encoded(said, self.status_code)
                 if asked:
-                    keep(unit, asked, answer)
+                    keep(given[self._door], asked, _whole(response))
+            if response is None:
+                response = _encoded(await said.act(), self.status_code)
         except Problem as problem:
-            if not door.is_open and hits and hits[-1].key[1] == "clinic":
-                # Strangers do not use up what is a clinic's.
-                await entrance_of(request).limits.undo(hits[-1])
+            if not door.is_open:
+                await _take_back(request, hits)
             await door.remember(problem)
             raise
-        return Response(answer.body, answer.status, media_type=answer.media_type)
+        assert response is not None  # noqa: S101 - nothing is put off twice
+        return response
 
-    async def _asked(self, request: Request) -> Asked | None:
+    async def _asked(self, request: StrictRequest) -> Asked | None:
         """Read the key that came with a request, and tell the request from every other.
 
         Raises: IDEMPOTENCY_KEY_MISSING 400, REQUEST_INVALID 422.
         """
-        if not self.takes_key:
-            return None
         sent = request.headers.getlist(HEADER)
         if not sent:
             if self.key == REQUIRED:
                 raise KeyMissing
             return None
-        route = f"{request.method} {exchange_of(request).route}"
-        url, body = request.scope, await request.body()
+        key = read_key(sent)
+        method, route = request.method, f"{request.method} {exchange_of(request).route}"
+        body: object = await request.body()
         with suppress(JSONDecodeError):  # what no handler reads may be anything
             body = await request.json()
-        return Asked(
-            route,
-            read_key(sent),
-            fingerprint(request.method, route, url["path"], url["query_string"], body),
-        )
+        scope = request.scope
+        print_ = fingerprint(method, route, scope["path"], scope["query_string"], body)
+        return Asked(route, key, print_)
 
-    async def _count(self, request: Request, knock: Knock | None) -> list[Hit]:
+    async def _count(self, request: StrictRequest, knock: Knock | None) -> list[Hit]:
         """Count a request against the limits, once.
 
         Raises: RATE_LIMIT_EXCEEDED 429.
@@ -171,26 +221,6 @@ class GuardedRoute(APIRoute):
         await entrance.limits.hit_all(hits)
         return hits
 
-    @override
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Read bodies strictly, and say which route serves the exchange."""
-        handle = super().get_route_handler()
-        template = f"{self.base}{self.path}"
-
-        async def strict(request: Request) -> Response:
-            exchange_of(request).route = template
-            bounded = StrictRequest(request.scope, request.receive)
-            try:
-                bounded.ensure_bounded()
-                return await handle(bounded)
-            except (Problem, RequestValidationError, HTTPException) as error:
-                await self._count(bounded, None)  # who is refused early is counted all the same
-                if self.asks_who and not isinstance(error, Problem):
-                    signed_in(bounded)  # 401 before 422 and 413: the framework reads the body first
-                raise
-
-        return strict
-
 
 class RootRoute(GuardedRoute):
     """A route outside the versioned API: pages, health, metrics."""
@@ -198,25 +228,39 @@ class RootRoute(GuardedRoute):
     base: ClassVar[str] = ""
 
 
-def _with_request(endpoint: Callable[..., Any]) -> tuple[str, Signature]:
-    """Have the framework hand over the request too; say under which name.
+def _encoded(answer: Any, status: int | None) -> Response | None:
+    """Write an answer; nothing yet for what comes afterwards."""
+    match answer:
+        case Afterwards():
+            return None
+        case Content():
+            return Response(
+                answer.body, answer.status or status or 200, answer.headers, answer.media_type
+            )
+        case Streamed():
+            return StreamingResponse(
+                answer.pieces, status or 200, answer.headers, answer.media_type
+            )
+        case None:
+            return Response(b"", status or 200)
+        case _:
+            return Response(
+                msgspec.json.encode(answer), status or 200, media_type="application/json"
+            )
 
-    It knows one name for a request, so the handler's own is taken where there is one.
-    """
-    known = signature(endpoint)
-    for parameter in known.parameters.values():
-        if parameter.annotation is Request:
-            return parameter.name, known
-    asking = Parameter(ASKING, Parameter.KEYWORD_ONLY, annotation=Request)
-    return ASKING, known.replace(parameters=[*known.parameters.values(), asking])
+
+def _whole(response: Response | None) -> Answer:
+    """Take an answer as it will be given again. Raises: TypeError for one that is not whole yet."""
+    if response is None or isinstance(response, StreamingResponse):
+        raise TypeError("only an answer that is whole can be kept: declare terms(no_key=...)")
+    return Answer(response.status_code, response.media_type, bytes(response.body))
 
 
-def _encoded(answer: Any) -> tuple[bytes, str | None]:
-    if isinstance(answer, Content):
-        return answer.body, answer.media_type
-    if answer is None:
-        return b"", None
-    return msgspec.json.encode(answer), "application/json"
+async def _take_back(request: StrictRequest, hits: Sequence[Hit]) -> None:
+    """Take back what was counted for a clinic: strangers do not use up what is a clinic's."""
+    for hit in hits:
+        if hit.key[1] == "clinic":
+            await entrance_of(request).limits.undo(hit)
 
 
 def room(prefix: str, tag: str) -> APIRouter:

@@ -3,17 +3,20 @@
 from importlib import resources
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
 
 from cliniq.kernel.problem import DependencyUnavailable, NotFound, Problem
 from cliniq.kernel.record import Record
 from cliniq.platform.health import ensure_serves
+from cliniq.platform.http.asyncapi import describe_live
 from cliniq.platform.http.guards import entrance_of, public
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import Content, RootRoute
 from cliniq.platform.http.terms import terms
 from cliniq.platform.http.traffic import Traffic
+from cliniq.platform.provision import SEATS
 from cliniq.platform.telemetry import Metrics
 
 router = APIRouter(tags=["system"], route_class=RootRoute)
@@ -55,6 +58,12 @@ async def get_check_in_page(door: Anyone, code: str) -> Content:
     return _page("checkin.html")
 
 
+@router.get("/asyncapi.json", include_in_schema=False, response_model=None)
+async def get_live_document(door: Anyone, request: Request) -> Content:
+    """Describe the live socket, as AsyncAPI."""
+    return Content(msgspec.json.encode(describe_live(request.app.state.topics)), "application/json")
+
+
 @router.get("/health/live", **UNCOUNTED)
 async def get_liveness(door: Network) -> Health:
     """Say that the process answers."""
@@ -90,6 +99,8 @@ async def get_metrics(door: Network, request: Request) -> Content:
         idle = pool.get_idle_size()
         metrics.connections.labels(name, "idle").set(idle)
         metrics.connections.labels(name, "busy").set(pool.get_size() - idle)
+    for role in SEATS:
+        metrics.waiting.labels(role).set(database.waiting[role])
     return Content(metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
 
 

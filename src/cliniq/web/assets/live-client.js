@@ -4,9 +4,11 @@ import { SignedOut, Problem } from "./api.js";
 import { apply, retryDelay } from "./live.js";
 
 const ANSWER_WITHIN_MS = 8000;
+const SILENT_MS = 50000; // two beats of the server and then some
 const RESUBSCRIBE_SPREAD_MS = 300;
 const ASLEEP_MS = 5000;
 const OPEN = 1;
+const KINDS = ["snapshot", "resumed", "event", "beat", "refused", "bye"];
 
 /**
  * @typedef {"connecting" | "live" | "reconnecting" | "closed"} LiveStatus
@@ -50,6 +52,9 @@ export class LiveClient {
   #connecting = false;
   /** @type {any} */
   #retryTimer = null;
+  /** @type {any} */
+  #silenceTimer = null;
+  #notBefore = 0;
 
   /** @param {LiveOptions} options */
   constructor(options) {
@@ -76,6 +81,7 @@ export class LiveClient {
   /** Make sure of the truth now: the phone was asleep, or the network came back. */
   wake() {
     if (this.#status === "closed" || !this.#topics.size) return;
+    this.#attempt = 0;
     if (!this.#socket) this.#connect();
     else for (const [name, topic] of this.#topics) this.#ask(name, topic);
   }
@@ -84,6 +90,7 @@ export class LiveClient {
   close() {
     if (this.#status === "closed") return;
     clearTimeout(this.#retryTimer);
+    clearTimeout(this.#silenceTimer);
     for (const topic of this.#topics.values()) clearTimeout(topic.timer);
     this.#topics.clear();
     this.#say("closed");
@@ -155,7 +162,9 @@ export class LiveClient {
       for (const [name, topic] of this.#topics) this.#ask(name, topic);
     };
     socket.onmessage = (message) => {
-      if (this.#socket === socket) this.#receive(message.data);
+      if (this.#socket !== socket) return;
+      this.#watchSilence();
+      this.#receive(message.data);
     };
     socket.onclose = () => {
       if (this.#socket === socket) this.#lose();
@@ -169,18 +178,29 @@ export class LiveClient {
       topic.awaiting = true;
     }
     this.#dropSocket();
-    this.#retryIn(retryDelay(this.#attempt, this.#random));
+    const pause = Math.max(retryDelay(this.#attempt, this.#random), this.#notBefore);
+    this.#notBefore = 0;
+    this.#retryIn(pause);
+  }
+
+  /** Take a socket that says nothing for too long for dead: topics beat. */
+  #watchSilence() {
+    clearTimeout(this.#silenceTimer);
+    this.#silenceTimer = setTimeout(() => {
+      if (this.#socket && this.#topics.size) this.#lose();
+    }, SILENT_MS);
   }
 
   /** Close the socket and hear nothing more from it. */
   #dropSocket() {
     const socket = this.#socket;
     this.#socket = null;
+    clearTimeout(this.#silenceTimer);
     if (socket) socket.close();
   }
 
   /**
-   * Ask for a snapshot; a socket that does not answer in time is taken for dead.
+   * Ask for what was missed, or for a snapshot; a socket that does not answer in time is dead.
    * @param {string} name
    * @param {Topic} topic
    */
@@ -190,9 +210,10 @@ export class LiveClient {
     topic.timer = setTimeout(() => this.#lose(), ANSWER_WITHIN_MS);
     topic.awaiting = true;
     topic.refused = false;
-    // A second subscription alone could be taken for a repeated one and be answered with nothing.
-    if (topic.state) this.#send({ op: "unsubscribe", topic: name, clinic_id: topic.clinicId });
-    this.#send({ op: "subscribe", topic: name, clinic_id: topic.clinicId });
+    const known = topic.state
+      ? { since: topic.state.version, epoch: String(topic.state.epoch) }
+      : {};
+    this.#send({ op: "subscribe", topic: name, clinic_id: topic.clinicId, ...known });
   }
 
   /**
@@ -227,14 +248,29 @@ export class LiveClient {
    */
   #receive(text) {
     const frame = readFrame(text);
+    if (frame && frame.type === "bye") this.#notBefore = frame.retry_after_ms;
     const topic = frame ? this.#topics.get(frame.topic) : undefined;
     if (!frame || !topic) return;
     if (frame.type === "refused") {
       this.#settle(topic, true);
       topic.listener.onRefused(frame.code);
+    } else if (frame.type === "resumed") {
+      if (topic.state && topic.state.version === frame.version) this.#settle(topic, false);
+    } else if (frame.type === "beat") {
+      if (!topic.awaiting && !topic.refused) this.#compare(frame.topic, topic, frame.version);
     } else if (frame.type === "snapshot" || !topic.awaiting) {
       this.#follow(frame.topic, topic, frame);
     }
+  }
+
+  /**
+   * Ask for what the server has and this page has not.
+   * @param {string} name
+   * @param {Topic} topic
+   * @param {number} version
+   */
+  #compare(name, topic, version) {
+    if (topic.state && version > topic.state.version) this.#askSoon(name, topic);
   }
 
   /**
@@ -246,16 +282,26 @@ export class LiveClient {
   #follow(name, topic, frame) {
     const next = apply(topic.state, frame);
     if (next === null) {
-      topic.awaiting = true;
-      // A short random pause, or every phone of a waiting room asks in the same instant.
-      const pause = this.#random() * RESUBSCRIBE_SPREAD_MS;
-      topic.timer = setTimeout(() => this.#ask(name, topic), pause);
+      // What this page cannot apply it must not ask for again: only a snapshot helps.
+      if (topic.state && frame.version === topic.state.version + 1) topic.state = null;
+      this.#askSoon(name, topic);
       return;
     }
     const changed = next !== topic.state;
     topic.state = next;
     if (frame.type === "snapshot") this.#settle(topic, false);
     if (changed) topic.listener.onChange(next, frame);
+  }
+
+  /**
+   * Ask again after a short random pause, or every phone of a waiting room asks in one instant.
+   * @param {string} name
+   * @param {Topic} topic
+   */
+  #askSoon(name, topic) {
+    topic.awaiting = true;
+    clearTimeout(topic.timer);
+    topic.timer = setTimeout(() => this.#ask(name, topic), this.#random() * RESUBSCRIBE_SPREAD_MS);
   }
 
   /**
@@ -282,12 +328,12 @@ export class LiveClient {
 /**
  * Read a frame, or nothing when it is none.
  * @param {string} text
- * @returns {(import("./live.js").Frame | {type: "refused", topic: string, code: string}) | null}
+ * @returns {import("./live.js").AnyFrame | null}
  */
 function readFrame(text) {
   try {
     const frame = JSON.parse(text);
-    return frame && ["snapshot", "event", "refused"].includes(frame.type) ? frame : null;
+    return frame && KINDS.includes(frame.type) ? frame : null;
   } catch {
     return null;
   }

@@ -10,8 +10,8 @@
  * @property {string} queue_id
  * @property {string} on_day
  * @property {number[]} waiting                                 ticket numbers, the next one first
- * @property {{ticket: number, room: string | null}[]} called   in the order of the calls
- * @property {number[]} in_progress
+ * @property {{ticket: number, room: string | null}[]} called   by ticket
+ * @property {number[]} in_progress                             by ticket
  *
  * @typedef {object} LiveState
  * @property {string} topic
@@ -34,6 +34,30 @@
  * @property {{ticket: number, position?: number, room?: string | null}} body
  *
  * @typedef {SnapshotFrame | EventFrame} Frame
+ *
+ * @typedef {object} ResumedFrame  what was known at `version` is good; what was missed follows
+ * @property {"resumed"} type
+ * @property {string} topic
+ * @property {string | number} epoch
+ * @property {number} version
+ *
+ * @typedef {object} BeatFrame  the topic is at `version`: whoever has less has missed something
+ * @property {"beat"} type
+ * @property {string} topic
+ * @property {number} version
+ *
+ * @typedef {object} RefusedFrame
+ * @property {"refused"} type
+ * @property {string} topic
+ * @property {string} code
+ *
+ * @typedef {object} ByeFrame  the server ends this socket
+ * @property {"bye"} type
+ * @property {string} [topic]
+ * @property {string} code
+ * @property {number} retry_after_ms
+ *
+ * @typedef {Frame | ResumedFrame | BeatFrame | RefusedFrame | ByeFrame} AnyFrame
  */
 
 /** @type {Map<string, (queue: Queue, body: EventFrame["body"]) => Queue>} */
@@ -59,25 +83,28 @@ function join(queue, { ticket, position }) {
 }
 
 /**
- * Go from the waiting line to the end of those who were called.
+ * Go from the waiting line to those who were called, who stand by ticket: of two calls at once
+ * nobody knows which was first.
  * @param {Queue} queue
  * @param {EventFrame["body"]} body
  * @returns {Queue}
  */
 function call(queue, { ticket, room }) {
   const without = leave(queue, ticket);
-  return { ...without, called: [...without.called, { ticket, room: room || null }] };
+  const called = [...without.called, { ticket, room: room || null }];
+  return { ...without, called: called.sort((one, other) => one.ticket - other.ticket) };
 }
 
 /**
- * Be seen.
+ * Be seen; those who are stand by ticket too.
  * @param {Queue} queue
  * @param {EventFrame["body"]} body
  * @returns {Queue}
  */
 function start(queue, { ticket }) {
   const without = leave(queue, ticket);
-  return { ...without, in_progress: [...without.in_progress, ticket] };
+  const seen = [...without.in_progress, ticket];
+  return { ...without, in_progress: seen.sort((one, other) => one - other) };
 }
 
 /**
@@ -121,7 +148,7 @@ const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 30000;
 
 /**
- * Choose the pause before the next try: twice as long each time, spread from half to all of it.
+ * Choose the pause before the next try: anything up to a bound that is twice as long each time.
  *
  * Without the spread, every phone of a waiting room comes back in the same instant.
  * @param {number} attempt 0 for the first retry
@@ -130,5 +157,5 @@ const LONGEST_RETRY_MS = 30000;
  */
 export function retryDelay(attempt, random = Math.random) {
   const longest = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(attempt, 16));
-  return Math.round(longest * (0.5 + random() / 2));
+  return Math.round(longest * random());
 }

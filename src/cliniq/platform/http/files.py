@@ -1,0 +1,46 @@
+"""Files behind links of our own: where the storage cannot sign links itself, we serve them."""
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from starlette.requests import Request
+
+from cliniq.kernel.problem import DependencyUnavailable, NotFound
+from cliniq.platform.http.guards import entrance_of, public
+from cliniq.platform.http.problems import problems
+from cliniq.platform.http.route import RootRoute, Streamed
+from cliniq.platform.storage import media_type_of
+
+router = APIRouter(tags=["files"], route_class=RootRoute)
+
+
+class FileLinkInvalid(NotFound):
+    """The link to a file is forged or over, or the file is gone."""
+
+    code = "FILE_LINK_INVALID"
+    title = "This link is no longer valid; open the page again"
+    is_denial = False
+
+
+@router.get(
+    "/files/{token}",
+    responses=problems(FileLinkInvalid, DependencyUnavailable),
+    response_model=None,
+)
+async def get_file(
+    door: Annotated[None, public("the link itself is signed, for one file and for an hour")],
+    request: Request,
+    token: str,
+) -> Streamed:
+    """Serve a file by its link, to be saved and never to be shown."""
+    storage = entrance_of(request).storage
+    name = storage.linked(token)
+    size = None if name is None else await storage.size_of(name)
+    if name is None or size is None:
+        raise FileLinkInvalid
+    headers = {
+        "Content-Length": str(size),
+        "Content-Disposition": f'attachment; filename="{name.rpartition("/")[2]}"',
+        "Cache-Control": "private, no-store",
+    }
+    return Streamed(storage.stream(name, size), media_type_of(name), headers)
