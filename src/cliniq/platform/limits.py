@@ -189,6 +189,7 @@ class Limits:
     async def undo(self, hit: Hit) -> None:
         """Take one hit back: it should not have been counted."""
         self._here.undo(hit)
+        self._refused.pop(hit, None)
         if self._shared is not None and self._serves():
             try:
                 await self._shared.undo(hit)

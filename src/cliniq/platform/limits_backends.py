@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from cliniq.platform.db import Database
 from cliniq.platform.limits import Limits
 from cliniq.platform.limits_durable import DurableCounts
-from cliniq.platform.limits_redis import RedisCounts, connect
+from cliniq.platform.limits_redis import RedisCounts
+from cliniq.platform.redis_link import open_link
 
 
 @asynccontextmanager
@@ -17,8 +18,5 @@ async def open_limits(
     if redis_url is None:
         yield Limits()
         return
-    client = connect(redis_url)
-    try:
-        yield Limits(shared=RedisCounts(client, secret), durable=DurableCounts(database, secret))
-    finally:
-        await client.aclose()
+    async with open_link(redis_url) as link:
+        yield Limits(shared=RedisCounts(link, secret), durable=DurableCounts(database, secret))

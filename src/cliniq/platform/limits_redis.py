@@ -2,15 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
-
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from typing import Any
 
 from cliniq.platform.limits import CountsLost, Hit, hashed, rule_of
+from cliniq.platform.redis_link import ABSENT, Link
 
-PATIENCE_SECONDS = 0.25
+PATIENCE_SECONDS = 0.25  # a limit is not worth more of a request's time
 PREFIX = "limit:"
 
 # A hash a key: `i` the window, `c` its hits, `p` those of the one before. The clock that all
@@ -54,50 +51,20 @@ return 0
 """
 
 
-def connect(url: str) -> Redis:
-    """Open a client whose every wait is short: a limit is not worth a request's time."""
-    client: Redis = Redis.from_url(
-        url,
-        socket_timeout=PATIENCE_SECONDS,
-        socket_connect_timeout=PATIENCE_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return client
-
-
 class RedisCounts:
-    """Counts in Redis. Keys are hashed with a secret: they hold addresses and e-mails.
+    """Counts in Redis. Keys are hashed with a secret: they hold addresses and e-mails."""
 
-    `apart` for a cluster, which keeps keys in different places: a script each, in one pipeline.
-    """
-
-    def __init__(self, client: Redis, secret: bytes, *, apart: bool = False) -> None:
-        self._client = client
+    def __init__(self, link: Link, secret: bytes) -> None:
+        self._link = link
         self._secret = secret
-        self._apart = apart
+        self._waiting: list[tuple[Sequence[str | int], asyncio.Future[Any]]] = []
+        self._sender: asyncio.Task[None] | None = None
 
     async def hit(self, hits: Sequence[Hit]) -> Sequence[float]:
-        """Count hits in one round trip; see `Counts`."""
-        groups = [[hit] for hit in hits] if self._apart else [hits]
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                found = await self._run([self._script(group) for group in groups])
-        except (RedisError, OSError) as error:
-            raise CountsLost from error
-        return [each / 1000 for waits in found for each in waits]
-
-    def _script(self, hits: Sequence[Hit]) -> list[str | int]:
-        rules = [rule_of(hit.rule) for hit in hits]
-        keys = [self._key(hit) for hit in hits]
-        return [HIT, len(keys), *keys, *(number for rule in rules for number in rule)]
-
-    async def _run(self, scripts: list[list[str | int]]) -> list[list[int]]:
-        if len(scripts) == 1:
-            return [await self._client.execute_command("EVAL", *scripts[0])]  # type: ignore[no-untyped-call]
-        pipeline = self._client.pipeline(transaction=False)
-        for script in scripts:
-            pipeline.execute_command("EVAL", *script)
-        return await pipeline.execute()
+        """Count all hits, or none where one must wait, in one round trip; see `Counts`."""
+        numbers = [number for hit in hits for number in rule_of(hit.rule)]
+        waits = await self._do("EVAL", HIT, len(hits), *map(self._key, hits), *numbers)
+        return [each / 1000 for each in waits]
 
     async def undo(self, hit: Hit) -> None:
         """Take one hit back."""
@@ -107,12 +74,42 @@ class RedisCounts:
         """Take all hits of a key back."""
         await self._do("DEL", self._key(hit))
 
-    async def _do(self, *command: str | int) -> None:
+    async def _do(self, *command: str | int) -> Any:
+        """Send a command with whatever else waits to be sent: a crowd needs no crowd of links."""
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting.append((command, answer))
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.create_task(self._send_all())
+        return await answer
+
+    async def _send_all(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            found: Sequence[Any] = [CountsLost()] * len(batch)
+            try:
+                found = await self._send([command for command, _ in batch])
+            finally:
+                for (_, answer), each in zip(batch, found, strict=True):
+                    _settle(answer, each)
+
+    async def _send(self, commands: Sequence[Sequence[str | int]]) -> Sequence[Any]:
+        pipeline = self._link.pipeline(transaction=False)
+        for command in commands:
+            _ = pipeline.execute_command(*command)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
-        except (RedisError, OSError) as error:
-            raise CountsLost from error
+                return await pipeline.execute(raise_on_error=False)
+        except ABSENT:
+            return [CountsLost()] * len(commands)
 
     def _key(self, hit: Hit) -> str:
         return PREFIX + hashed(hit, self._secret).hex()
+
+
+def _settle(answer: asyncio.Future[Any], found: object) -> None:
+    if answer.done():  # whoever asked has gone
+        return
+    if isinstance(found, Exception):
+        answer.set_exception(CountsLost(str(found)))
+    else:
+        answer.set_result(found)
