@@ -124,10 +124,10 @@ class GuardedRoute(APIRoute):
         """Answer as the switchboard does, should a request come by way of the framework."""
         serve = self.serving()
 
-        async def handle(request: Request) -> Response:
+        async def answer(request: Request) -> Response:
             return await serve(StrictRequest(request.scope, request.receive))
 
-        return handle
+        return answer
 
     def serving(self) -> Callable[[StrictRequest], Coroutine[Any, Any, Response]]:
         """Say how a request is answered: read strictly, and behind the door.
@@ -154,7 +154,7 @@ class GuardedRoute(APIRoute):
 
     async def _answer(
         self,
-        handle: Callable[..., Awaitable[Any]],
+        handler: Callable[..., Awaitable[Any]],
         request: StrictRequest,
         given: dict[str, Any],
         asked: Asked | None,
@@ -167,7 +167,7 @@ class GuardedRoute(APIRoute):
                 kept = await recall(given[self._door], asked) if asked else None
                 if kept is not None:
                     return Response(kept.body, kept.status, REPLAYED, kept.media_type)
-                said = await handle(**given)
+                said = await handler(**given)
                 if isinstance(said, Response):  # a stream, which has let go of its door
                     return said
                 response = _encoded(said, self.status_code)
@@ -199,8 +199,8 @@ class GuardedRoute(APIRoute):
         with suppress(JSONDecodeError):  # what no handler reads may be anything
             body = await request.json()
         scope = request.scope
-        print_ = fingerprint(method, route, scope["path"], scope["query_string"], body)
-        return Asked(route, key, print_)
+        told_by = fingerprint(method, route, scope["path"], scope["query_string"], body)
+        return Asked(route, key, told_by)
 
     async def _count(self, request: StrictRequest, knock: Knock | None) -> list[Hit]:
         """Count a request against the limits, once.
