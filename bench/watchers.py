@@ -68,7 +68,7 @@ class Watchers:
     """A crowd that watches, and comes back when it is dropped."""
 
     seats: Sequence[Seat]
-    comes_back: bool = False
+    comes_back: bool = True
     counts: Counter[str] = field(default_factory=Counter)
     heard: list[Heard] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
@@ -281,6 +281,8 @@ class _Watcher(asyncio.Protocol):
         self.pause = said.retry_after_ms / 1000
         if said.code:
             crowd.counts[said.code] += 1
+        if said.type == "refused":  # the server is too busy, or something is wrong
+            self.cut()
 
     def _stand(self, said: Said) -> None:
         """Be at a version from here on."""

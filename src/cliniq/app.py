@@ -54,7 +54,7 @@ from cliniq.platform.relay import Bell, Relay, forward_to_nobody
 from cliniq.platform.signing import Keyring
 from cliniq.platform.slow import slow_log
 from cliniq.platform.storage import open_storage
-from cliniq.platform.telemetry import Metrics
+from cliniq.platform.telemetry import CacheCounts, Metrics
 from cliniq.platform.tokens import AccessTokens
 from cliniq.platform.upkeep import keep_up
 
@@ -129,6 +129,8 @@ async def open_house(
             open_spent(backends.redis_url, database, clocks.wall)
         )
         relay = Relay(database, bus, bell, forward_to_nobody)
+        metrics.show(relay.figures.collectors)
+        metrics.show([CacheCounts(cache.counts)])
         if relays:
             await stack.enter_async_context(relay.running())
         doorkeeper = Doorkeeper(tokens, clocks.wall)
@@ -174,14 +176,11 @@ def build_app(
     )
     app.state.address = address
     app.state.topics = TOPICS
-    metrics = app.state.metrics = house.metrics if house is not None else Metrics()
+    app.state.metrics = house.metrics if house is not None else Metrics()
     app.state.stage = stage
     if house is not None:
         app.state.entrance = house.entrance
-        app.state.metrics.show(house.relay.figures.collectors)
         app.state.sign_in_desk = house.desk
-        if (cache := house.entrance.database.cache) is not None:
-            metrics.watch(cache.counts)
     speak_problems(app)
     for room in ROOMS:
         app.include_router(room.router, prefix=API)

@@ -27,6 +27,7 @@ from cliniq.platform.events import SHARDS, Event, Told, shard_of, tell
 from cliniq.platform.live import Connection, Known, LiveEvent, Snapshot, topic_in
 from cliniq.platform.relay import CHANNEL, LEASE, TRIES, Bell, Forward, Relay
 from cliniq.platform.source import Urls
+from cliniq.platform.upkeep import upkeep
 from tests.conftest import house_of
 from tests.journeys.served import Installation
 from tests.platform.chance import STEADY
@@ -395,12 +396,24 @@ async def test_shards_of_a_relay_that_died_are_taken_once_its_lease_has_expired(
     assert await shards_of(heir) == [8]
 
 
+async def test_upkeep_forgets_relays_that_died_and_no_others(
+    house: House, hands: Hands, jobs: Jobs, admin: Admin
+) -> None:
+    dead, living = relay_of(house), relay_of(house)
+    await dead.renew()
+    hands.wall += LEASE
+    await living.renew()
+    await upkeep(house.entrance.database)
+    assert await admin.fetchval("select count(*) from relay") == 1
+    assert await shards_of(living) == [8]
+
+
 async def test_relays_that_all_slept_renew_at_once_without_a_deadlock(
     urls: Urls, hands: Hands, jobs: Jobs
 ) -> None:
     async with house_of(urls, size=30) as house:
         relays = [relay_of(house) for _ in range(10)]
-        for _ in range(5):
+        for _ in range(30):
             await asyncio.gather(*(each.renew() for each in relays))
             hands.wall += AFTER
         assert sorted(await shards_of(*relays)) == [0, 0] + [1] * SHARDS

@@ -152,6 +152,12 @@ async def test_metrics_count_routes_and_codes_and_nobody(said: Said) -> None:
         "cliniq_outbound_seconds",
         "cliniq_outbound_in_flight",
         "cliniq_outbound_breakers",
+        "cliniq_relay_batch_size",
+        "cliniq_relay_held",
+        "cliniq_relay_lag_seconds",
+        "cliniq_relay_passed_on",
+        "cliniq_relay_published",
+        "cliniq_relay_shards",
     }
     counted = {
         (each.labels["method"], each.labels["route"], each.labels["status"]): each.value

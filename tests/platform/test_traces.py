@@ -59,7 +59,7 @@ def test_process_that_does_not_trace_makes_and_tells_nothing() -> None:
 
 
 def test_importing_opens_no_thread_and_no_provider() -> None:
-    assert traces._PROCESS.tracer is None  # noqa: SLF001
+    assert traces._TRACING.tracer is None  # noqa: SLF001
 
 
 # --- on -------------------------------------------------------------------------------------------

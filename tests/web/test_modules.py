@@ -1,6 +1,7 @@
 """The pages' own logic, run where it is written for: in a JavaScript engine."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -26,3 +27,31 @@ def test_live_client_and_page_logic_hold() -> None:
     assert ran.returncode == 0, ran.stdout[-3000:]
     assert "# fail 0" in ran.stdout
     assert "# pass 0" not in ran.stdout
+
+
+ASSETS = HERE.parents[1] / "src/cliniq/web/assets"
+EXPORTED = re.compile(r"^export (?:declare )?(?:class|function|const) (\w+)", re.MULTILINE)
+
+
+def public_members(text: str) -> set[str]:
+    """The methods of a class in a module or in its declarations, without private ones."""
+    return set(re.findall(r"^  (?:async )?([a-z]\w*)\(.*\)(?:: .*;| \{)$", text, re.MULTILINE))
+
+
+def test_types_of_the_live_client_declare_what_it_exports() -> None:
+    module = (ASSETS / "live-client.js").read_text(encoding="utf-8")
+    types = (ASSETS / "live-client.d.ts").read_text(encoding="utf-8")
+    assert (
+        set(EXPORTED.findall(module))
+        == set(EXPORTED.findall(types))
+        == {
+            "LiveClient",
+            "wakeWithPage",
+        }
+    )
+    declared = public_members(types.partition("export class")[2])
+    assert (
+        declared == public_members(module) - {"constructor", "if"} >= {"subscribe", "wake", "close"}
+    )
+    lost = types.replace("  wake(): void;\n", "")
+    assert public_members(lost.partition("export class")[2]) != declared

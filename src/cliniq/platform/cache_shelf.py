@@ -46,16 +46,20 @@ redis.call('set', KEYS[1], string.format('%013d', till) .. ARGV[2], 'px', life)
 return 1
 """
 
-# Marks things as changed and takes them off. A rival's bar is never shortened, only one's own.
+# Marks things as changed, takes them off. Only a bar that no rival's overlaps is lifted early.
 MARK = """
 local now = redis.call('time')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
 for place = 1, #KEYS, 2 do
-    local till = now[1] * 1000 + math.floor(now[2] / 1000) + tonumber(ARGV[2])
+    local till, mark = now + tonumber(ARGV[2]), ARGV[1]
     local other = redis.call('get', KEYS[place + 1])
     if other and string.sub(other, 14) ~= ARGV[3] then
-        till = math.max(till, tonumber(string.sub(other, 1, 13)))
+        local others = tonumber(string.sub(other, 1, 13))
+        if others > now then
+            till, mark = math.max(till, others), mark .. '+'
+        end
     end
-    redis.call('set', KEYS[place + 1], string.format('%013d', till) .. ARGV[1], 'ex', ARGV[4])
+    redis.call('set', KEYS[place + 1], string.format('%013d', till) .. mark, 'ex', ARGV[4])
     redis.call('del', KEYS[place])
 end
 return 1

@@ -25,7 +25,6 @@ from cliniq.platform.live_frames import (
 WINDOW = 128  # events that are kept for those who come back
 GAP_SECONDS = 0.5  # an early event waits so long for its forerunners
 LONGEST_GAP = 32  # times as long, where snapshots do not bring them either
-MOST_TO_CATCH_UP = 32  # events behind a shared snapshot; beyond that a fresh one is shorter
 
 
 class Snapshot(Record, frozen=True):
@@ -192,12 +191,9 @@ class LiveTopic:
         return None if frames is None else _Plan(frames, version, resumes=True)
 
     def _share(self, seat: str, version: int) -> "_Plan | None":
-        """Plan a snapshot that somebody in such a seat was given before, and what followed it."""
+        """Plan the snapshot that somebody in such a seat was given at this very version."""
         at, frame = self._snapshots.get(seat, (0, None))
-        if frame is None or not 0 <= version - at <= MOST_TO_CATCH_UP:
-            return None
-        followed = self._between(at, version)
-        return None if followed is None else _Plan([frame, *followed], version)
+        return None if frame is None or at != version else _Plan([frame], version)
 
     def _between(self, since: int, version: int) -> list[Frame] | None:
         found = [self._window.get(each) for each in range(since + 1, version + 1)[: WINDOW + 1]]

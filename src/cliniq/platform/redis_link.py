@@ -60,7 +60,7 @@ def answering() -> Iterator[None]:
 
 
 async def open_line(link: Link) -> Line:
-    """Connect outside the pool, for one who listens. Raises: one of `ABSENT`."""
+    """Connect outside the pool, for one who listens; what is raised is in `ABSENT`."""
     line: Line = link.connection_pool.make_connection()  # type: ignore[no-untyped-call]
     try:
         await line.connect()  # type: ignore[no-untyped-call]

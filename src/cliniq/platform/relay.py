@@ -137,17 +137,17 @@ class Relay:
         self._trusted_until = 0.0
         self._is_known = False  # to the others
         self._is_listening = False
-        self._is_stopping = False
+        self._stopping = asyncio.Event()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Pass on in the background; in the end finish the batch under way, and free the shards."""
-        self._is_stopping = False
+        self._stopping.clear()
         task = asyncio.create_task(self._run())
         try:
             yield
         finally:
-            self._is_stopping = True
+            self._stopping.set()
             self._bell.stop()
             await asyncio.wait({task}, timeout=GRACE_SECONDS)
             task.cancel()
@@ -157,7 +157,7 @@ class Relay:
 
     async def _run(self) -> None:
         trouble = 0
-        while not self._is_stopping:
+        while not self._stopping.is_set():
             try:
                 await self._turn()
                 trouble = 0
@@ -166,10 +166,16 @@ class Relay:
             except Exception:
                 log.exception("the relay stumbled")
                 trouble += 1
-            pause = min(LONGEST_PAUSE_SECONDS, 0.1 * 2**trouble) if trouble else REST_SECONDS
-            await asyncio.sleep(pause * uniform(0.5, 1) if trouble else pause)  # noqa: S311
+            if trouble:
+                pause = min(LONGEST_PAUSE_SECONDS, 0.1 * 2 ** min(trouble, 10))
+                await self._pause(pause * uniform(0.5, 1))  # noqa: S311 - it only spreads
         with suppress(DependencyUnavailable):
             await self.leave()
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     async def _turn(self) -> None:
         """Renew when it is time; pass on a batch; wait unless there is more."""
@@ -178,7 +184,10 @@ class Relay:
         if clock() >= self._renew_at or self._bell.has_called:
             await self._listen()
             await self.renew()
-        if await self.pass_on() < BATCH and not self._is_stopping:
+        done = await self.pass_on()
+        if done < BATCH and not self._stopping.is_set():
+            if done:
+                await self._pause(REST_SECONDS)
             await self._bell.wait(min(POLL_SECONDS, self._renew_at - clock()))
 
     async def _listen(self) -> None:

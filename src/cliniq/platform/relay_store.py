@@ -11,17 +11,13 @@ from cliniq.platform.sql import sql
     with present as (
         insert into relay (relay_id, expires_at) values ($1, $3)
         on conflict (relay_id) do update set expires_at = excluded.expires_at
-    ), gone as (
-        delete from relay where relay_id in (
-            select relay_id from relay where relay_id <> $1 and expires_at <= $2
-            for update skip locked
-        )
     ), share as (
         select ((select count(*) from relay_lease) + count(*)) / (count(*) + 1) as most
         from relay where relay_id <> $1 and expires_at > $2
+    ), own as (
+        select shard from relay_lease where holder = $1 for update skip locked
     ), mine as (
-        select shard from relay_lease where holder = $1 order by shard
-        limit (select most from share) for update
+        select shard from own order by shard limit (select most from share)
     ), free as (
         select shard from relay_lease
         where holder is null or holder <> $1 and expires_at <= $2
@@ -33,7 +29,7 @@ from cliniq.platform.sql import sql
         returning shard
     ), given_up as (
         update relay_lease set holder = null, expires_at = null
-        where holder = $1 and shard not in (select shard from mine)
+        where shard in (select shard from own except select shard from mine)
     )
     select shard from held order by shard
 """)
@@ -42,7 +38,19 @@ async def renew(unit: Unit, relay_id: UUID, wall: datetime, expires_at: datetime
 
     A share is the shards by the relays, rounded up: what is too much is given up, what is free or
     has expired is taken.
-    Locks: the leases; never waits for another relay.
+    Locks: the leases; never waits for another relay, or those that all slept would deadlock.
+    """
+
+
+@sql("""
+    delete from relay where relay_id in (
+        select relay_id from relay where expires_at <= $1 for update skip locked
+    )
+""")
+async def forget_dead(unit: Unit, wall: datetime) -> None:
+    """Forget relays that ended without leaving.
+
+    Not part of `renew`: two that slept would each delete the other, and wait for it.
     """
 
 

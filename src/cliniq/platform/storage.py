@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 PATIENCE_SECONDS = 15  # for one answer, with its retries
 LARGEST_BYTES = 64 << 20  # of what is held in memory at once
 LONGEST_LINK = timedelta(hours=1)
-PIECE_BYTES = 8 << 20  # of a big object: each piece is a request with its own deadline
+PIECE_BYTES = 8 << 20  # of a big object: each piece has its own deadline
 PURPOSE = "file"
 
 TYPES: Mapping[str, str] = MappingProxyType(
@@ -60,6 +60,13 @@ class Stored(Record, frozen=True):
 
     body: bytes
     media_type: str
+
+
+class Streaming(Record, frozen=True):
+    """An object on its way. Units: `size`, bytes."""
+
+    size: int
+    pieces: AsyncIterator[bytes]
 
 
 class Linked(Record, frozen=True):
@@ -176,15 +183,17 @@ class Storage:
         found = await self._seek(obstore.head_async(self._store, name))
         return None if found is None else found["size"]
 
-    async def stream(self, name: Name, size: int) -> AsyncIterator[bytes]:
-        """Fetch an object of a known size in pieces, each with its own deadline."""
-        for start in range(0, size, PIECE_BYTES):
-            length = min(PIECE_BYTES, size - start)
-            yield bytes(
-                await self._answer(
-                    obstore.get_range_async(self._store, name, start=start, length=length)
-                )
-            )
+    async def stream(self, name: Name) -> Streaming | None:
+        """Begin to fetch an object in pieces, each with its own deadline; nothing without one."""
+        found = await self._seek(obstore.get_async(self._store, name))
+        if found is None:
+            return None
+        return Streaming(found.meta["size"], self._pieces(found))
+
+    async def _pieces(self, found: Any) -> AsyncIterator[bytes]:
+        pieces = aiter(found.stream(min_chunk_size=PIECE_BYTES))
+        while (piece := await self._answer(anext(pieces, None))) is not None:
+            yield bytes(piece)
 
     async def delete(self, names: Iterable[Name]) -> None:
         """Delete objects; those that are not there are none. Idempotent."""
@@ -314,7 +323,8 @@ def _store_at(address: StorageAddress, backends: Backends) -> Store:
         client_options={
             "allow_http": address.endpoint is not None and address.endpoint.startswith("http:"),
             "connect_timeout": "3s",
-            "timeout": "10s",
+            "read_timeout": "10s",
+            "timeout": "1h",  # of a whole body, whose pieces have deadlines of their own
         },
         retry_config={
             "max_retries": 2,

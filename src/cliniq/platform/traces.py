@@ -31,13 +31,13 @@ _NOTHING = nullcontext(trace.INVALID_SPAN)
 
 
 @dataclass(slots=True)
-class _Process:
+class _Tracing:
     """Whether this process traces."""
 
     tracer: trace.Tracer | None = None
 
 
-_PROCESS = _Process()
+_TRACING = _Tracing()
 
 
 @contextmanager
@@ -62,22 +62,22 @@ def keep_traces(processor: SpanProcessor, role: str) -> Iterator[None]:
     service = {SERVICE_NAME: f"cliniq-{role}", SERVICE_VERSION: __version__}
     provider = TracerProvider(resource=Resource.create(service), shutdown_on_exit=False)
     provider.add_span_processor(processor)
-    before, _PROCESS.tracer = _PROCESS.tracer, provider.get_tracer("cliniq", __version__)
+    before, _TRACING.tracer = _TRACING.tracer, provider.get_tracer("cliniq", __version__)
     try:
         yield
     finally:
-        _PROCESS.tracer = before
+        _TRACING.tracer = before
         provider.shutdown()
 
 
 def is_tracing() -> bool:
     """Tell whether this process traces."""
-    return _PROCESS.tracer is not None
+    return _TRACING.tracer is not None
 
 
 def carrier() -> str:
     """Write down the present span as a W3C `traceparent`, to be continued elsewhere; or nothing."""
-    if _PROCESS.tracer is None:
+    if _TRACING.tracer is None:
         return ""
     here = trace.get_current_span().get_span_context()
     if not here.is_valid:
@@ -87,7 +87,7 @@ def carrier() -> str:
 
 def trace_id() -> str:
     """Name the present trace, for a line in the log; or nothing."""
-    if _PROCESS.tracer is None:
+    if _TRACING.tracer is None:
         return ""
     here = trace.get_current_span().get_span_context()
     return f"{here.trace_id:032x}" if here.is_valid else ""
@@ -107,14 +107,14 @@ def span(
     `links` are the traces that it serves without being their child, as a batch of events does.
     What is raised in it marks it by its kind or code, never by its message.
     """
-    if _PROCESS.tracer is None:
+    if _TRACING.tracer is None:
         return _NOTHING
-    return _open(_PROCESS.tracer, name, parent, links, kind, attributes)
+    return _open(_TRACING.tracer, name, parent, links, kind, attributes)
 
 
 def note(name: str, /, **attributes: Value) -> None:
     """Note a moment in the present span."""
-    if _PROCESS.tracer is not None:
+    if _TRACING.tracer is not None:
         trace.get_current_span().add_event(name, attributes)
 
 

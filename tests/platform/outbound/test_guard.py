@@ -255,7 +255,7 @@ async def test_server_that_cannot_prove_its_name_gets_nothing(
         serving(trust=signed) as server,
         calling(names={HOST: [["127.0.0.1"]]}, trust=authority.trust) as caller,
     ):
-        provider = Provider("acme", ports=frozenset({server.port}), attempts=1)
+        provider = Provider("acme", ports=frozenset({server.port}), attempts=1, connect_seconds=0.5)
         request = Request("POST", f"https://{HOST}:{server.port}/", {"X-Key": CANARY})
         with pytest.raises(ProviderUnavailable) as refused:
             await caller.outbound.call(CLINIC, provider, request)

@@ -70,6 +70,7 @@ from cliniq.platform.events import tell
 from cliniq.platform.signing import MAC_BYTES, Keyring, from_text, to_text
 from cliniq.platform.storage import Name, Storage, name_of
 
+PICTURE_SECONDS = 3
 CODE, PASS = "check-in-code", "scan-pass"
 AROUND = WIDEST + timedelta(days=2)  # whatever may count as today's lies within
 NEXT = timedelta(days=400)
@@ -117,17 +118,20 @@ async def print_code(storage: Storage, poster: Poster, picture_format: PictureFo
     """Have the picture of a printed code in the storage, drawing it the first time.
 
     It hangs on the wall, so it is public. Where the storage is away it is drawn all the same.
+    Bounds: the storage has `PICTURE_SECONDS`.
     Idempotent: the same poster is the same object.
     """
-    name = name_picture(poster, picture_format)
+    name, drawn = name_picture(poster, picture_format), None
     try:
-        if (kept := await storage.get(name)) is not None:
-            return Picture(kept.body, is_stored=True)
-        drawn = await asyncio.to_thread(draw, poster.url, picture_format)
-        await storage.put(name, drawn)
-    except DependencyUnavailable:
-        return Picture(await asyncio.to_thread(draw, poster.url, picture_format), is_stored=False)
-    return Picture(drawn, is_stored=True)
+        async with asyncio.timeout(PICTURE_SECONDS):
+            if (kept := await storage.get(name)) is not None:
+                return Picture(kept.body, is_stored=True)
+            drawn = await asyncio.to_thread(draw, poster.url, picture_format)
+            await storage.put(name, drawn)
+            return Picture(drawn, is_stored=True)
+    except (DependencyUnavailable, TimeoutError):
+        drawn = drawn or await asyncio.to_thread(draw, poster.url, picture_format)
+        return Picture(drawn, is_stored=False)
 
 
 async def exchange(

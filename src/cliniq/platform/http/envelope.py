@@ -53,6 +53,8 @@ class Envelope:
         self._proxies.settle(scope)
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
+            if exchange.sequel:  # a socket lives for hours: without the frames of all layers
+                await exchange.sequel(receive, send)
             return
         if not traces.is_tracing():
             await self._answer(scope, receive, send, exchange)

@@ -1,10 +1,14 @@
 """What one request carries through all layers: its id, and the route that served it."""
 
 import re
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 from uuid import uuid4
 
 from starlette.requests import HTTPConnection
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
+
+Sequel: TypeAlias = Callable[[Receive, Send], Awaitable[None]]
 
 _KEY = "cliniq.exchange"
 _SOUND = re.compile(rb"[A-Za-z0-9._-]{8,64}\Z")
@@ -13,7 +17,7 @@ _SOUND = re.compile(rb"[A-Za-z0-9._-]{8,64}\Z")
 class Exchange:
     """Made once a request; layers below fill in what they learn."""
 
-    __slots__ = ("code", "counted", "request_id", "route", "status")
+    __slots__ = ("code", "counted", "request_id", "route", "sequel", "status")
 
     def __init__(self, asked: bytes | None) -> None:
         sound = asked is not None and _SOUND.match(asked)
@@ -22,6 +26,7 @@ class Exchange:
         self.code = ""
         self.counted = False  # against the limits
         self.status = 0  # until an answer begins
+        self.sequel: Sequel | None = None  # goes on with a socket once its route has let go of it
 
 
 def put_exchange(scope: Scope, exchange: Exchange) -> None:

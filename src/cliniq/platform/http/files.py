@@ -35,12 +35,12 @@ async def get_file(
     """Serve a file by its link, to be saved and never to be shown."""
     storage = entrance_of(request).storage
     name = storage.linked(token)
-    size = None if name is None else await storage.size_of(name)
-    if name is None or size is None:
+    found = None if name is None else await storage.stream(name)
+    if name is None or found is None:
         raise FileLinkInvalid
     headers = {
-        "Content-Length": str(size),
+        "Content-Length": str(found.size),
         "Content-Disposition": f'attachment; filename="{name.rpartition("/")[2]}"',
         "Cache-Control": "private, no-store",
     }
-    return Streamed(storage.stream(name, size), media_type_of(name), headers)
+    return Streamed(found.pieces, media_type_of(name), headers)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from types import MappingProxyType
 from typing import Annotated
@@ -13,7 +14,8 @@ import structlog
 from fastapi import APIRouter, Depends
 from starlette.exceptions import WebSocketException
 from starlette.requests import HTTPConnection
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from typing_extensions import override
 
 from cliniq.kernel.ids import ClinicId
@@ -57,6 +59,9 @@ PASSES = "60/minute"
 MOST_TOPICS = 32  # a family's queues and then some
 FRAMES_A_MINUTE = 120
 PATIENCE_SECONDS = 10
+
+# What a socket needs of its scope once it is open; headers are the bulk of the rest.
+_KEPT = frozenset({"app", "client", "cliniq.exchange", "state", "type"})
 
 router = APIRouter(tags=["live"], route_class=GuardedRoute)
 
@@ -132,11 +137,20 @@ async def create_live_pass(
 
 @router.websocket("/live")
 async def watch(socket: WebSocket, caller: Annotated[Caller, Depends(LivePass())]) -> None:
-    """Serve one socket until either side has had enough."""
+    """Let one socket in; it is served outside of all layers, which cost more than the socket."""
     await socket.accept()
+    exchange_of(socket).sequel = partial(_serve, socket.scope, caller)
+
+
+async def _serve(scope: Scope, caller: Caller, receive: Receive, send: Send) -> None:
+    """Serve one socket until either side has had enough."""
+    socket = WebSocket(scope, receive, send)
+    socket.client_state = socket.application_state = WebSocketState.CONNECTED
     hub = entrance_of(socket).hub
     address = address_of(socket) or None
     connection = Connection(caller.session_id, caller.person_id, address)
+    for heavy in set(scope) - _KEPT:
+        del scope[heavy]
     try:
         hub.join(connection)
     except Problem as problem:
