@@ -7,7 +7,7 @@ from dataclasses import replace
 from bench.load import Ask
 from bench.report import Aim, Result
 from bench.rounds import Options
-from bench.town import FIRST, Kind, Town, id_of, staff_headers
+from bench.town import FIRST, Kind, Town, id_of, new_key, staff_headers
 from bench.writes import Deed, run_writes
 
 RATIO = 0.4
@@ -21,9 +21,9 @@ async def run(options: Options) -> Result:
     """Measure, and count who was called twice."""
     tickets: list[tuple[str, int]] = []
 
-    def call(client: int, _visit: int) -> Ask:
+    def call(client: int, visit: int) -> Ask:
         queue = id_of(Kind.QUEUE, FIRST + client % QUEUES)
-        headers = staff_headers(FIRST + client)
+        headers = staff_headers(FIRST + client) | new_key(visit)
         return Ask("POST", f"/api/v1/queues/{queue}/calls", headers, {"room": "7"})
 
     def look(bodies: Iterable[bytes]) -> None:

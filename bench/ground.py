@@ -138,6 +138,7 @@ async def serving_cliniq(
         "CLINIQ_PORT": str(port),
         "CLINIQ_POOL_SIZE": str(POOL_SIZE),
         "CLINIQ_LOG_LEVEL": "warning",
+        "CLINIQ_RATE_SCALE": "1000000",  # all is counted, and nobody is stopped
         **more,
     }
     async with serving(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from bench.load import Ask
 from bench.report import Aim, BenchFailed, Result
 from bench.rounds import Options
-from bench.town import Town, code_at, patient_headers
+from bench.town import Town, code_at, new_key, patient_headers
 from bench.writes import Deed, run_writes
 
 RATIO, TAIL = 0.45, 15
@@ -34,7 +34,7 @@ async def run(options: Options) -> Result:
     def scan(_client: int, visit: int) -> Ask:
         code = code_at(town.site_of(visit))
         path = "/api/v1/appointments/check-in/scan-qr"
-        return Ask("POST", path, patient_headers(visit), {"code": code})
+        return Ask("POST", path, patient_headers(visit) | new_key(visit), {"code": code})
 
     deed = Deed(
         "scan",

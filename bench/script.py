@@ -126,6 +126,8 @@ class _Varying:
             return "null"
         if isinstance(value, datetime) and self._recording.began <= value <= self._recording.ended:
             return "now()"
+        if isinstance(value, bytes):
+            return f"'\\x{value.hex()}'"
         if isinstance(value, list):
             value = f"{{{','.join(map(str, value))}}}"
         quoted = str(value).replace("'", "''")

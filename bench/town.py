@@ -32,6 +32,7 @@ class Kind(IntEnum):
     PATIENT = 0x13
     APPOINTMENT = 0x14
     ENTRY = 0x15
+    KEY = 0x16
     PRACTITIONER = 0x21
     QUEUE = 0x22
     SITE = 0x31
@@ -110,6 +111,11 @@ def staff_headers(c: int) -> dict[str, str]:
     """Sign a doctor in, to act in the clinic."""
     headers = _signed_in(id_of(Kind.STAFF, c), id_of(Kind.STAFF_SESSION, c), staff=True)
     return headers | {"X-Clinic-Id": str(CLINIC)}
+
+
+def new_key(i: int) -> dict[str, str]:
+    """Send an idempotency key of a visit's own."""
+    return {"Idempotency-Key": str(id_of(Kind.KEY, i))}
 
 
 def _signed_in(person: UUID, session: UUID, *, staff: bool) -> dict[str, str]:

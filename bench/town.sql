@@ -55,4 +55,16 @@ select '{clinic}', pg_temp.id({ENTRY}, i), pg_temp.id({QUEUE}, d), row_number() 
     pg_temp.id({APPOINTMENT}, i), pg_temp.id({PATIENT}, i), starts_at, starts_at
 from visit where {waiting};
 
+-- No trigger has seen them come.
+insert into queue_stretch (clinic_id, queue_id, rank, due_at, ticket, waiting)
+select e.clinic_id, e.queue_id, -9223372036854775808, '-infinity', 0, count(*)
+from queue_entry as e where e.status = 'waiting' group by e.clinic_id, e.queue_id;
+do $$
+declare line record;
+begin
+    for line in select s.clinic_id, s.queue_id from queue_stretch as s loop
+        call cut_stretches(line.clinic_id, line.queue_id);
+    end loop;
+end $$;
+
 set session_replication_role = origin;

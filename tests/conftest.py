@@ -29,7 +29,7 @@ from cliniq.platform.traces import keep_traces
 from cliniq.worker import REGISTRY
 from tests.redis_server import own_redis
 from tests.relays import free_leases
-from tests.support import SECRET, Admin, Client, Hands, SomeClinic, found_clinic
+from tests.support import KEYED, SECRET, Admin, Client, Hands, SomeClinic, found_clinic
 
 COPIES = itertools.count()
 NAME = f"cliniq_test_{os.getpid()}"
@@ -119,7 +119,9 @@ async def relaying(house: House, admin: Admin) -> AsyncIterator[None]:
 async def client(app: FastAPI, hands: Hands) -> AsyncIterator[Client]:
     """A client without a sign-in; give headers of `clinic.acting(...)` or of somebody."""
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://cliniq.test") as client:
+    async with httpx2.AsyncClient(
+        transport=transport, base_url="http://cliniq.test", event_hooks=KEYED
+    ) as client:
         yield client
 
 

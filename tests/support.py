@@ -1,14 +1,16 @@
 """Factories shared by the tests: a clinic with people in it, made through the rooms' own doors."""
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
 import httpx2
 
-from cliniq.app import House
+from cliniq.app import House, build_app
 from cliniq.domains.access import api as access
 from cliniq.domains.appointments import api as appointments
 from cliniq.domains.checkin import api as checkin
@@ -258,6 +260,32 @@ async def sign_up(
     assert claims is not None
     session_id = SessionId(UUID(claims["sid"]))
     return Someone(person_id, session_id, email, given.access_token, given.refresh_token)
+
+
+@cache
+def ask_for_keys() -> list[re.Pattern[str]]:
+    """The paths at which a POST is refused without an `Idempotency-Key`, as the document says."""
+    return [
+        re.compile(re.sub(r"\{[a-z_]+\}", "[^/]+", path))
+        for path, methods in build_app().openapi()["paths"].items()
+        if methods.get("post", {}).get("x-idempotency") == "required"
+    ]
+
+
+def new_key(path: str) -> dict[str, str]:
+    """The header of a new key, where a POST to a path asks for one."""
+    if any(each.fullmatch(path) for each in ask_for_keys()):
+        return {"Idempotency-Key": str(new_id())}
+    return {}
+
+
+async def give_key(request: httpx2.Request) -> None:
+    """Send a new key with what asks for one and has none: each request is another one."""
+    if request.method == "POST" and "idempotency-key" not in request.headers:
+        request.headers.update(new_key(request.url.path))
+
+
+KEYED = {"request": [give_key]}  # the hooks of a client that gives keys
 
 
 _HASH: list[str] = []

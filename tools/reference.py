@@ -19,10 +19,11 @@ from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
 
 from cliniq.app import TOPICS, build_app
 from cliniq.kernel.permissions import GRANTED, REACH, Permission, Role
-from cliniq.kernel.problem import Problem, RequestInvalid, Unauthenticated
+from cliniq.kernel.problem import Problem, RateLimitExceeded, RequestInvalid, Unauthenticated
 from cliniq.platform.events import Event
 from cliniq.platform.http.route import is_policy
 from cliniq.platform.http.system import all_problems, meaning_of
+from cliniq.platform.idempotency import KeyExpired, KeyInFlight, KeyMissing, KeyReused
 from cliniq.platform.jobs import Errand, Job
 from cliniq.platform.lanes import LANES
 from cliniq.worker import REGISTRY
@@ -31,7 +32,9 @@ ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src/cliniq"
 NOTE = "<!-- Made by `make docs` from the code; `make check` compares. -->"
 HINT_LINES = 12
-EVERYWHERE = {RequestInvalid.code, Unauthenticated.code}
+EVERYWHERE = {RequestInvalid.code, Unauthenticated.code, RateLimitExceeded.code} | {
+    kind.code for kind in (KeyMissing, KeyReused, KeyInFlight, KeyExpired)
+}
 
 
 def main(arguments: Sequence[str], docs: Path = ROOT / "docs") -> int:
@@ -131,10 +134,12 @@ def write_map() -> str:
         f"Inside a room: {chain(files)}.",
         table(("room", "what it is for", "asks"), map(describe_room, rooms)),
         "## Endpoints",
-        "Beside its own refusals an endpoint answers 422 to a malformed request and, unless it is\n"
-        "public, 401 to who is not signed in.",
+        "Beside its own refusals an endpoint answers 422 to a malformed request, 429 to who asks\n"
+        "too often for its class and, unless it is public, 401 to who is not signed in.\n"
+        "One that takes an `Idempotency-Key` answers `IDEMPOTENCY_KEY_REUSED`, `…_IN_FLIGHT` and\n"
+        "`…_EXPIRED` too, and `…_MISSING` where the key is required.",
         table(
-            ("endpoint", "who", "refusals", "what it does"),
+            ("endpoint", "who", "counts as", "key", "refusals", "what it does"),
             sorted(describe_endpoints(), key=by_path),
         ),
         "## Live topics",
@@ -185,7 +190,7 @@ def describe_room(room: str) -> tuple[str, str, str]:
     return f"`{room}`", said[0].upper() + said[1:], ", ".join(sorted(asked - {room}))
 
 
-def describe_endpoints() -> Iterator[tuple[str, str, str, str]]:
+def describe_endpoints() -> Iterator[tuple[str, ...]]:
     for context in iter_route_contexts(build_app().routes):
         route = context.original_route
         if isinstance(route, APIRoute | APIWebSocketRoute):
@@ -197,7 +202,9 @@ def describe_endpoints() -> Iterator[tuple[str, str, str, str]]:
             codes = sorted(set(re.findall(r"`([A-Z_]+)`", said)) - EVERYWHERE)
             for method in methods:
                 where = f"`{method} {context.path}`"
-                yield where, door.words, ", ".join(codes), first_line(route.endpoint)
+                traffic, key = getattr(route, "traffic", "live"), getattr(route, "key", "")
+                said = first_line(route.endpoint)
+                yield where, door.words, traffic, key, ", ".join(codes), said
 
 
 def by_path(row: Sequence[str]) -> list[str]:
@@ -255,7 +262,10 @@ def describe_tables() -> Iterator[tuple[str, ...]]:
     ):
         for role in re.findall(r"cliniq_(\w+)", roles):
             may.setdefault((name, role), []).append(words)
-    made = r"((?:^--.*\n)*)^create table (\w+) \((?:.|\n)*?^\)(?: partition by (\w+ \(\w+\)))?;"
+    made = (
+        r"((?:^--.*\n)*)^create table (\w+) \((?:.|\n)*?^\)"
+        r"(?: partition by (\w+ \(\w+\))| with \(.*\))?;"
+    )
     for comment, name, cut in re.findall(made, text, re.MULTILINE):
         said = " ".join(comment.replace("-- ", "").split())
         granted = (

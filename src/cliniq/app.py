@@ -36,14 +36,16 @@ from cliniq.platform.clock import Clocks
 from cliniq.platform.db import Beside, Database, open_database, open_read_unit
 from cliniq.platform.http import files, system
 from cliniq.platform.http import live as live_http
+from cliniq.platform.http.address import Proxies
 from cliniq.platform.http.envelope import Envelope
 from cliniq.platform.http.guards import Entrance
 from cliniq.platform.http.problems import SCHEMA, speak_problems
 from cliniq.platform.http.route import API, unguarded_doors
 from cliniq.platform.http.switchboard import Switchboard
 from cliniq.platform.http.topics import Topic
+from cliniq.platform.http.traffic import PACES, scaled
 from cliniq.platform.jobs import Registry, lane_waker
-from cliniq.platform.limits import Limits
+from cliniq.platform.limits_backends import open_limits
 from cliniq.platform.live import Hub
 from cliniq.platform.live_passes import Passes, open_spent
 from cliniq.platform.outbound.client import Outbound, open_outbound
@@ -110,7 +112,7 @@ async def open_house(
     The process takes its share in passing on what is told, and makes the jobs of those who hear of
     it; without `promises` it does so only when it is asked to.
     """
-    keyring, limits, metrics = Keyring(master), Limits(clocks.wall), Metrics()
+    keyring, metrics = Keyring(master), Metrics()
     tokens = AccessTokens(keyring, clocks.wall)
     storage = open_storage(backends, keyring, clocks.wall)
     slow = slow_log(backends.slow_query_ms, metrics.count_slow)
@@ -123,6 +125,9 @@ async def open_house(
         database = await stack.enter_async_context(
             open_database(dsn, pool_size, clocks, Beside(bell.ring, lane_waker(bus), cache, slow))
         )
+        limits = await stack.enter_async_context(
+            open_limits(backends.redis_url, database, keyring.key("limits"))
+        )
         spent = await stack.enter_async_context(
             open_spent(backends.redis_url, database, clocks.wall)
         )
@@ -133,7 +138,17 @@ async def open_house(
             await stack.enter_async_context(relay.running())
         doorkeeper = Doorkeeper(tokens, clocks.wall)
         passes = Passes(keyring, clocks.wall, spent)
-        entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus, storage, passes)
+        entrance = Entrance(
+            database,
+            doorkeeper,
+            keyring,
+            hub,
+            limits,
+            bus,
+            storage,
+            passes,
+            scaled(PACES, backends.rate_scale),
+        )
         desk = SignInDesk(database, passwords, tokens, keyring, limits, hub, hint_at)
         await hub.open(partial(_read_epoch, database))
         stack.callback(hub.close)
@@ -147,7 +162,10 @@ async def _read_epoch(database: Database) -> str:
 
 
 def build_app(
-    house: House | None = None, address: str = "", stage: demo.Stage | None = None
+    house: House | None = None,
+    address: str = "",
+    stage: demo.Stage | None = None,
+    trusted_proxies: str | None = None,
 ) -> FastAPI:
     """Join the rooms into one application. Without a house it can only describe itself."""
     app = FastAPI(
@@ -178,7 +196,7 @@ def build_app(
     _describe_problems(app)
     # Outermost, around even what FastAPI answers before any middleware of ours could see it.
     switchboard = Switchboard(app, app.build_middleware_stack())
-    app.middleware_stack = Envelope(switchboard, app.state.metrics)
+    app.middleware_stack = Envelope(switchboard, app.state.metrics, Proxies(trusted_proxies))
     return app
 
 

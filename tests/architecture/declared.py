@@ -7,8 +7,9 @@ SEATS = {"cliniq_clinic", "cliniq_person", "cliniq_platform"}
 ROLES = SEATS | {"cliniq_owner", "cliniq_app"}
 
 # Who sees which rows: `here` of the acting clinic, `clinics` of the seat's clinics, `own` of the
-# seat's patients there, `shared` nobody's or own, `self` of the person, `all`, and `new` to insert
-# whatever one likes without seeing it. The owner sees all, everywhere, or backfills change nothing.
+# seat's patients there, `shared` nobody's or own, `self` of the person, `mine` of the person in the
+# acting clinic, `all`, and `new` to insert whatever one likes without seeing it. The owner sees
+# all, everywhere, or backfills change nothing.
 WALLS = """
 appointment          clinic=here person=own
 appointment_history  clinic=here person=own
@@ -21,6 +22,7 @@ check_in_rule        clinic=here person=clinics
 claim                clinic=here person=own
 clinic               clinic=here person=clinics platform=all
 guardianship         clinic=here person=own
+idempotency_key      clinic=mine person=mine
 job_turn
 membership           clinic=here person=self platform=all
 outbox               clinic=here person=here platform=all
@@ -30,14 +32,15 @@ person               clinic=new person=self platform=all
 practitioner         clinic=here person=clinics
 queue                clinic=here person=clinics
 queue_entry          clinic=here person=own
+queue_stretch
 resource             clinic=here person=shared
 security_event       platform=all
 site                 clinic=here person=clinics
 """
 # Of the installation, not of a clinic, and in nobody's sight but the platform's, if that.
 UNWALLED = set(
-    "account installation_role job_pace job_progress job_tick live_epoch live_pass partitioned "
-    "relay relay_lease role_grant schema_step session".split()
+    "account installation_role job_pace job_progress job_tick limit_window live_epoch live_pass "
+    "partitioned relay relay_lease role_grant schema_step session".split()
 )
 # Not our tables: as pgqueuer makes them, so that its release and our migration can be compared.
 # They hold ids and words of our own; who may read a clinic's jobs is the platform alone.
@@ -65,6 +68,7 @@ clinic   check_in_rule        select insert update delete
 clinic   claim                select insert delete
 clinic   clinic               select update
 clinic   guardianship         select insert update
+clinic   idempotency_key      select insert
 clinic   membership           select insert delete
 clinic   outbox               insert
 clinic   outbox_number        usage
@@ -86,6 +90,7 @@ person   check_in_rule        select
 person   claim                select insert delete
 person   clinic               select
 person   guardianship         select
+person   idempotency_key      select insert
 person   membership           select
 person   outbox               insert
 person   outbox_number        usage
@@ -100,6 +105,7 @@ person   resource             select insert
 person   site                 select
 platform account              select insert update
 platform clinic               select insert
+platform limit_window         select insert update delete
 platform live_epoch           select
 platform job_pace             select insert update
 platform job_progress         select insert update delete
@@ -120,21 +126,26 @@ platform session              select insert update
 clinic   public               usage
 person   public               usage
 platform public               usage
+clinic   claim_key()          execute
 clinic   count_ahead()        execute
 clinic   current_clinic()     execute
+clinic   current_person()     execute
 clinic   finish_job()         execute
 clinic   promise_jobs()       execute
 clinic   show_board()         execute
 clinic   slot_span()          execute
 clinic   take_seat()          execute
 clinic   take_work_seat()     execute
+person   claim_key()          execute
 person   count_ahead()        execute
 person   current_clinic()     execute
+person   current_person()     execute
 person   promise_jobs()       execute
 person   show_board()         execute
 person   slot_span()          execute
 person   take_own_seat()      execute
 platform current_clinic()     execute
+platform drop_stale_keys()    execute
 platform finish_job()         execute
 platform open_partitions()    execute
 platform promise_any_jobs()   execute
@@ -144,7 +155,8 @@ platform wind_back_turns()    execute
 """
 # What runs as the owner, above the walls: the seats, numbers without people, upkeep.
 DEFINERS = set(
-    "count_ahead finish_job open_partitions promise_any_jobs promise_jobs prove_session rank_jobs "
+    "count_ahead count_in_stretch cut_stretches drop_stale_keys finish_job follow_who_comes "
+    "follow_who_moves open_partitions promise_any_jobs promise_jobs prove_session rank_jobs "
     "record_denial show_board take_own_seat take_seat take_work_seat wind_back_turns".split()
 )
 
@@ -167,6 +179,9 @@ SEEN = {
     "true": "all",
     f"(clinic_id = {_ONE.format('clinic_id')})": "here",
     f"(person_id = {_ONE.format('person_id')})": "self",
+    f"((clinic_id = {_ONE.format('clinic_id')}) AND (person_id = {_ONE.format('person_id')}))": (
+        "mine"
+    ),
     f"({_CLINICS})": "clinics",
     f"(({_CLINICS}) AND ({_PATIENTS}))": "own",
     f"(({_CLINICS}) AND ((patient_id IS NULL) OR ({_PATIENTS})))": "shared",

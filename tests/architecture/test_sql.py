@@ -24,7 +24,8 @@ NAME_THE_CLINIC = {
 }
 
 SPEAK_SQL = set(
-    "db events_store health jobs_store live_store migrate provision relay_store sql".split()
+    "db events_store health idempotency_store jobs_store limits_store live_store migrate provision "
+    "relay_store sql".split()
 )
 
 

@@ -39,13 +39,18 @@ OWNED = {
     "patients": "guardianship patient",
     "scheduling": "booking claim resource slot_span",
     "appointments": "appointment appointment_history",
-    "queue": "count_ahead queue queue_entry show_board",
+    "queue": (
+        "count_ahead count_in_stretch cut_stretches follow_who_comes follow_who_moves note_move "
+        "queue queue_entry queue_stretch show_board"
+    ),
     "checkin": "check_in check_in_claim check_in_rule",
     "events": "audit open_partitions outbox outbox_held partitioned record_denial schema_step "
     "security_event",
+    "idempotency": "claim_key drop_stale_keys idempotency_key",
     "jobs": "finish_job job_pace job_progress job_tick job_turn lane_now pgqueuer pgqueuer_log"
     " pgqueuer_schedules pgqueuer_statistics promise_any_jobs promise_jobs put_jobs rank_jobs"
     " take_turns wind_back_turns",
+    "limits": "limit_window",
     "live": "live_epoch live_pass",
     "relay": "relay relay_lease",
 }
@@ -234,8 +239,8 @@ async def test_every_table_and_routine_has_a_room(admin: Admin) -> None:
         select proname from pg_proc where pronamespace = 'public'::regnamespace
     """)
     ground = (
-        "admit_platform current_clinic wall_in is_seated_in prove_session take_own_seat take_seat"
-        " take_work_seat"
+        "admit_platform current_clinic current_person wall_in is_seated_in prove_session "
+        "take_own_seat take_seat take_work_seat"
     )
     rooms = [name for names in OWNED.values() for name in names.split()]
     assert len(rooms) == len(set(rooms))

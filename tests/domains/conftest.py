@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from cliniq.app import House, build_app
 from tests.domains.watch import Messages, Watch, watched
-from tests.support import Client, Hands
+from tests.support import KEYED, Client, Hands
 
 ADDRESSES = itertools.count(1)
 
@@ -17,12 +17,12 @@ ADDRESSES = itertools.count(1)
 def client_at(app: FastAPI, address: str) -> Client:
     """A client of an address: limits count by it."""
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False, client=(address, 1))
-    return httpx2.AsyncClient(transport=transport, base_url="http://cliniq.test")
+    return httpx2.AsyncClient(transport=transport, base_url="http://cliniq.test", event_hooks=KEYED)
 
 
 def new_address() -> str:
     """An address that nobody has used."""
-    return f"2001:db8::{next(ADDRESSES):x}"
+    return f"2001:db8:0:{next(ADDRESSES):x}::1"  # a home of its own
 
 
 @pytest.fixture(scope="session")

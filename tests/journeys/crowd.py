@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tests.support import new_key
+
 MOST_TRIES = 30
 RETRY_AFTER_SECONDS = 1  # as the answer says
 
@@ -20,7 +22,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass(frozen=True)
 class Ask:
-    """A POST."""
+    """A POST; with a new key each time it is sent, where one is asked for."""
 
     path: str
     headers: Mapping[str, str]
@@ -32,6 +34,7 @@ class Ask:
             "host": host,
             "content-type": "application/json",
             "content-length": str(len(body)),
+            **new_key(self.path),
             **self.headers,
         }
         lines = [f"POST {self.path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items()), "", ""]

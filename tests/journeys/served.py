@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests.support import SECRET, Client
+from tests.support import KEYED, SECRET, Client
 
 SCRIPT = Path(sys.executable).parent / "cliniq"
 BOUND_SECONDS = 120
@@ -49,7 +49,12 @@ class Served:
         return self.journal.read_text(encoding="utf-8", errors="replace")
 
     def client(self) -> Client:
-        return httpx2.AsyncClient(base_url=self.address, trust_env=False, timeout=BOUND_SECONDS)
+        return httpx2.AsyncClient(
+            base_url=self.address,
+            trust_env=False,
+            timeout=BOUND_SECONDS,
+            event_hooks=KEYED,
+        )
 
     async def ready(self) -> None:
         """Wait until it says that it serves."""

@@ -18,6 +18,7 @@ from cliniq.domains.patients import service as patients
 from cliniq.platform.clock import Clocks
 from cliniq.platform.db import Unit
 from cliniq.platform.telemetry import configure_logs
+from tests.support import KEYED
 
 
 async def talk(asked: dict[str, Any]) -> dict[str, Any]:
@@ -27,7 +28,9 @@ async def talk(asked: dict[str, Any]) -> dict[str, Any]:
     async with open_house(asked["dsn"], asked["secret"], 2, clocks, promises=None) as house:
         transport = httpx2.ASGITransport(build_app(house, "http://cliniq.test"), False)  # noqa: FBT003
         base = "http://cliniq.test"
-        async with httpx2.AsyncClient(transport=transport, base_url=base) as client:
+        async with httpx2.AsyncClient(
+            transport=transport, base_url=base, event_hooks=KEYED
+        ) as client:
             answers = [await client.request(**each) for each in asked["requests"]]
             err(asked["mark"])
             patients.register = break_down  # type: ignore[assignment]

@@ -20,7 +20,7 @@ from cliniq.platform.live import Connection, Known, Snapshot, topic_in
 from cliniq.platform.source import Urls
 from tests.conftest import house_of
 from tests.platform.wire import MARK, refusal
-from tests.support import NOON, Admin, Client, Hands, SomeClinic, found_clinic
+from tests.support import KEYED, NOON, Admin, Client, Hands, SomeClinic, found_clinic
 
 MARKED = {"given_name": MARK, "family_name": MARK}
 WRITTEN = ("patient", "audit", "outbox", "queue_entry", "check_in", "appointment_history")
@@ -30,7 +30,9 @@ WRITTEN = ("patient", "audit", "outbox", "queue_entry", "check_in", "appointment
 async def client_of(house: House) -> AsyncIterator[Client]:
     app = build_app(house, "http://cliniq.test")
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://cliniq.test") as client:
+    async with httpx2.AsyncClient(
+        transport=transport, base_url="http://cliniq.test", event_hooks=KEYED
+    ) as client:
         yield client
 
 

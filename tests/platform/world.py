@@ -11,6 +11,7 @@ from cliniq.domains.checkin import api as checkin
 from cliniq.domains.checkin.models import Receipt
 from cliniq.kernel.ids import new_id
 from cliniq.kernel.permissions import Role
+from cliniq.platform.idempotency import Answer, Asked, keep
 from tests.platform.wire import STAFF
 from tests.support import NOON, Admin, SomeClinic, Someone, SomePatient, found_clinic
 
@@ -56,6 +57,9 @@ async def inhabit(house: House, admin: Admin) -> Inhabited:
     async with clinic.unit() as unit:
         await checkin.add_rule(unit, new_id(), checkin.WindowRule(None, "never", 1, 1))
     await admin.execute("insert into job_turn values ($1, 'test', 1, 1)", clinic.clinic_id)
+    for each in (someone, neighbour):
+        async with clinic.own_unit(each) as unit:
+            keep(unit, Asked("POST /here", "a key", b"print"), Answer(200, None, b"kept"))
     receipts = await scanned(clinic, someone) + await scanned(clinic, neighbour)
     assert [each.appointment_id for each in receipts] == [each.appointment_id for each in visits]
     shared = {

@@ -726,3 +726,86 @@ test("a refusal that is no problem document is still a problem", async (t) => {
     (problem) => problem instanceof Problem && problem.code === "UNKNOWN",
   );
 });
+
+/** Answer posts one after the other, and note the keys that came with them. */
+async function posted(t, ...answers) {
+  const keys = [];
+  const { api } = await signedIn(t, async (_path, request) => {
+    keys.push(request.headers["Idempotency-Key"]);
+    const next = answers.shift();
+    if (next === undefined) throw new TypeError("offline");
+    return next();
+  });
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const waiting = api.post("/x", {}).then(
+    (said) => ({ said }),
+    (failure) => ({ failure }),
+  );
+  for (let turns = 0; turns < 200; turns += 1) {
+    await Promise.resolve();
+    if (turns % 20 === 19) t.mock.timers.tick(1000);
+  }
+  return { keys, ...(await waiting) };
+}
+
+const ok = () => answer(200, { done: true });
+const lost = () => Promise.reject(new TypeError("offline"));
+const underWay = () => answer(409, { code: "IDEMPOTENCY_KEY_IN_FLIGHT" });
+
+test("every post has a key of its own", async (t) => {
+  const keys = [];
+  const { api } = await signedIn(t, async (_path, request) => {
+    keys.push(request.headers["Idempotency-Key"]);
+    return ok();
+  });
+  await api.post("/x", {});
+  await api.post("/x", {});
+  await api.get("/x");
+  assert.match(keys[0], /^[0-9a-f]{32}$/);
+  assert.notEqual(keys[0], keys[1]);
+  assert.equal(keys[2], undefined);
+});
+
+test("a post that got no answer is repeated once, with the same key", async (t) => {
+  const { keys, said } = await posted(t, lost, ok);
+  assert.deepEqual(said, { done: true });
+  assert.equal(keys.length, 2);
+  assert.equal(new Set(keys).size, 1);
+});
+
+test("a post that got no answer twice fails", async (t) => {
+  const { keys, failure } = await posted(t, lost, lost, ok);
+  assert.ok(failure instanceof NetworkFailure);
+  assert.equal(keys.length, 2);
+});
+
+test("a post whose first try is still under way waits for its answer", async (t) => {
+  const { keys, said } = await posted(t, lost, underWay, ok);
+  assert.deepEqual(said, { done: true });
+  assert.equal(keys.length, 3);
+  assert.equal(new Set(keys).size, 1);
+});
+
+test("a post whose first try never ends is given up", async (t) => {
+  const { keys, failure } = await posted(t, ...Array(9).fill(underWay));
+  assert.equal(failure.code, "IDEMPOTENCY_KEY_IN_FLIGHT");
+  assert.equal(keys.length, 4);
+});
+
+test("a post that is refused is not repeated", async (t) => {
+  const { keys, failure } = await posted(t, () => answer(409, { code: "QUEUE_EMPTY" }), ok);
+  assert.equal(failure.code, "QUEUE_EMPTY");
+  assert.equal(keys.length, 1);
+});
+
+test("a token that is renewed in between changes no key", async (t) => {
+  const keys = [];
+  const { api } = await signedIn(t, async (path, request, grant) => {
+    if (path.endsWith("/auth/refresh")) return answer(200, grant());
+    keys.push(request.headers["Idempotency-Key"]);
+    return request.headers.Authorization === "Bearer a2" ? ok() : answer(401, {});
+  });
+  await api.post("/x", {});
+  assert.equal(keys.length, 2);
+  assert.equal(new Set(keys).size, 1);
+});

@@ -106,7 +106,7 @@ async def _serve(
     ) as house:
         await _look_ahead(house)
         stage = await set_stage(house.entrance, house.desk) if demo else None
-        app = build_app(house, settings.address, stage)
+        app = build_app(house, settings.address, stage, settings.trusted_proxies)
         server = _Server(
             uvicorn.Config(
                 app,
@@ -120,8 +120,7 @@ async def _serve(
                 access_log=False,
                 log_config=None,
                 server_header=False,
-                proxy_headers=settings.trusted_proxies is not None,
-                forwarded_allow_ips=settings.trusted_proxies or [],
+                proxy_headers=False,  # the envelope knows the proxies
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
         )

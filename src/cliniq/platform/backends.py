@@ -15,7 +15,7 @@ class Backends(Record, frozen=True):
     `storage_public_url` is the address under which a CDN serves what is public in it. Without
     `storage_key_id` and `storage_secret` the usual variables and roles of AWS count.
     `pooler`: a transaction pooler such as PgBouncer stands before the database. A statement slower
-    than `slow_query_ms` is logged; 0 for none.
+    than `slow_query_ms` is logged; 0 for none. `rate_scale` multiplies the limits of traffic.
     """
 
     redis_url: str | None = None
@@ -23,6 +23,7 @@ class Backends(Record, frozen=True):
     storage_public_url: str | None = None
     pooler: bool = False
     slow_query_ms: int = 0
+    rate_scale: int = 1
     storage_key_id: str | None = None
     storage_secret: str | None = None
 

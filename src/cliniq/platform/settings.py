@@ -79,6 +79,9 @@ class Settings(BaseModel):
         None,
         description="Addresses or networks, by comma, whose X-Forwarded-For is believed",
     )
+    rate_scale: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        1, description="Multiplies the rate limits of traffic; those of sign-in stay"
+    )
     pool_size: Annotated[int, Field(ge=2, le=200)] = Field(
         10, description="Connections for staff, and as many for patients"
     )
@@ -170,6 +173,7 @@ class Settings(BaseModel):
             storage_public_url=self.storage_public_url,
             pooler=self.database_pooler == "transaction",
             slow_query_ms=self.slow_query_ms,
+            rate_scale=self.rate_scale,
             storage_key_id=self.storage_key_id,
             storage_secret=(
                 self.storage_secret.get_secret_value() if self.storage_secret else None

@@ -112,6 +112,11 @@ class Metrics:
         self.sockets = Gauge(
             "cliniq_live_sockets", "Live sockets of this process", registry=self.registry
         )
+        self.unshared_hits = Gauge(
+            "cliniq_limits_unshared_hits",
+            "Hits that were counted in this process alone since Redis did not answer",
+            registry=self.registry,
+        )
         self.connections = Gauge(
             "cliniq_database_connections",
             "Connections, by pool and whether they are in use",

@@ -5,8 +5,10 @@ import asyncio
 import structlog
 
 from cliniq.kernel.scope import PlatformScope
-from cliniq.platform import events_store, live_store, relay_store
+from cliniq.platform import events_store, limits_store, live_store, relay_store
 from cliniq.platform.db import Database, open_unit
+from cliniq.platform.idempotency import drop_stale_keys
+from cliniq.platform.limits_durable import STALE
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +36,8 @@ async def upkeep(database: Database) -> list[str]:
         opened = await events_store.open_partitions(unit, unit.now.date(), unit.wall.date())
         await live_store.drop_stale_passes(unit, unit.wall)
         await relay_store.forget_dead(unit, unit.wall)
+        await limits_store.drop_stale_windows(unit, unit.wall - STALE)
+    await drop_stale_keys(database)
     for name in opened:
         log.info("opened a partition", partition=name)
     return opened

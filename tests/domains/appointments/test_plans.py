@@ -245,3 +245,26 @@ async def test_family_costs_as_many_questions_as_it_has_visits(
     assert len((await watch.said()).statements) == 5
     assert (await clinic.scan(watch.client, parent, all=True)).status_code == 200
     assert len((await watch.said()).statements) == 9 + 4
+
+
+async def test_key_costs_two_questions_more_and_no_key_none(
+    watch: Watch, clinic: SomeClinic
+) -> None:
+    headers = clinic.acting(clinic.doctor)
+    entries = []
+    for number in range(2):
+        someone, _, _ = await clinic.visit(NOON + number * timedelta(minutes=15))
+        (receipt,) = (await clinic.scan(watch.client, someone)).json()["check_ins"]
+        await watch.client.post(f"/api/v1/queues/{receipt['queue_id']}/calls", headers=headers)
+        entries.append(receipt["entry_id"])
+    keyed = headers | {"Idempotency-Key": "a key"}
+    costs = []
+    said = await watch.said()
+    for entry, sent in zip([*entries, entries[1]], [headers, keyed, keyed], strict=True):
+        path = f"/api/v1/queues/entries/{entry}/start"
+        assert (await watch.client.post(path, headers=sent)).status_code == 200
+        said = await watch.said()
+        assert said.acquired == 1
+        costs.append(len(said.statements))
+    plain, first, again = costs
+    assert (plain, first, again) == (8, 8 + 2, 3), said.statements  # begin, look, commit

@@ -34,6 +34,7 @@ from cliniq.platform.http.guards import (
 )
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import room
+from cliniq.platform.http.terms import terms
 
 router = room("", "appointments")
 
@@ -52,6 +53,7 @@ Limit = Annotated[int, Query(ge=1, le=100)]
         scheduling.OutsideHorizon,
         scheduling.SlotTaken,
     ),
+    **terms(key_required=True),
 )
 async def create_appointment(
     unit: Annotated[Unit, may_or_own(Permission.APPOINTMENTS_CREATE)], body: AppointmentIn

@@ -44,6 +44,8 @@ from cliniq.platform.http.guards import (
 )
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import Afterwards, Content, room
+from cliniq.platform.http.terms import terms
+from cliniq.platform.http.traffic import Traffic, address_of
 from cliniq.platform.storage import Storage
 
 router = room("/appointments", "check-in")
@@ -74,6 +76,11 @@ class AtTheDoor(Policy):
     @override
     def words(self) -> str:
         return "self, with a code of the clinic"
+
+    @property
+    @override
+    def gives(self) -> type[ReadUnit]:
+        return Unit
 
     @property
     @override
@@ -108,6 +115,7 @@ class AtTheDoor(Policy):
     responses=problems(
         errors.QrInvalid, errors.QrExpired, errors.VerificationRequired, RateLimitExceeded
     ),
+    **terms(no_key="it writes nothing, and nobody is known yet", traffic=Traffic.SCAN),
 )
 async def create_scan_pass(
     door: Annotated[None, public("a code is exchanged before one signs in")],
@@ -116,8 +124,7 @@ async def create_scan_pass(
 ) -> ScanPassSold:
     """Exchange a code for a scan pass of ten minutes: the first touch, before sign-in."""
     entrance = entrance_of(request)
-    address = request.client.host if request.client else ""
-    await entrance.limits.hit(FIRST_TOUCHES, "first-touch", address)
+    await entrance.limits.hit(FIRST_TOUCHES, "first-touch", address_of(request))
     return await service.exchange(entrance.database, entrance.keyring, body.code, body.secret_hash)
 
 
@@ -137,6 +144,7 @@ async def create_scan_pass(
         errors.VerificationRequired,
         RateLimitExceeded,
     ),
+    **terms(traffic=Traffic.SCAN),
 )
 async def create_check_in(
     unit: Annotated[Unit, Depends(AtTheDoor())], request: Request, body: ScanIn

@@ -14,6 +14,7 @@ from cliniq.platform.db import ReadUnit, Unit
 from cliniq.platform.http.guards import may, may_read_or_own, own_everywhere, signed_in
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import room
+from cliniq.platform.http.terms import terms
 
 router = room("", "patients")
 
@@ -24,7 +25,12 @@ def _present(patient: Patient) -> PatientOut:
     )
 
 
-@router.post("/patients", status_code=201, responses=problems(Forbidden, NotFound))
+@router.post(
+    "/patients",
+    status_code=201,
+    responses=problems(Forbidden, NotFound),
+    **terms(key_required=True),
+)
 async def create_patient(
     unit: Annotated[Unit, may(Permission.PATIENTS_CREATE)], body: PatientIn
 ) -> PatientOut:
@@ -46,6 +52,7 @@ async def get_patient(
     "/patients/{patient_id}/dependants",
     status_code=201,
     responses=problems(Forbidden, errors.PatientNotFound),
+    **terms(key_required=True),
 )
 async def create_dependant(
     unit: Annotated[Unit, may(Permission.PATIENTS_CREATE)], patient_id: UUID, body: DependantIn

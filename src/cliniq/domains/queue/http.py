@@ -33,7 +33,9 @@ from cliniq.platform.http.guards import (
 from cliniq.platform.http.problems import joined, problems
 from cliniq.platform.http.route import room
 from cliniq.platform.http.sse import RESPONSES, Audience, EventStream, Following
+from cliniq.platform.http.terms import terms
 from cliniq.platform.http.topics import Topic
+from cliniq.platform.http.traffic import Traffic
 
 router = room("", "queue")
 
@@ -73,6 +75,7 @@ async def get_queue(unit: MayRead, queue_id: UUID) -> QueueSnapshot:
     response_class=EventStream,
     response_model=None,
     responses=joined(problems(Forbidden, errors.QueueNotFound), RESPONSES),
+    **terms(traffic=Traffic.LIVE),
 )
 async def list_queue_events(
     audience: Annotated[
@@ -99,6 +102,7 @@ async def get_queue_entry(
 @router.post(
     "/queues/{queue_id}/calls",
     responses=problems(Forbidden, errors.QueueNotFound, errors.QueueEmpty),
+    **terms(key_required=True),  # or a second try would call a second person
 )
 async def create_call(unit: MayCall, queue_id: UUID, body: CallIn | None = None) -> CalledEntry:
     """Call whoever is next; two callers never get one ticket."""

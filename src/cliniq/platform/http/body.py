@@ -37,7 +37,9 @@ class StrictRequest(Request):
     @override
     async def json(self) -> Any:
         """Parse the body. Raises: json.JSONDecodeError, which is answered as REQUEST_INVALID."""
-        return read_json(await self.body())
+        if not hasattr(self, "_parsed"):
+            self._parsed = read_json(await self.body())
+        return self._parsed
 
 
 def read_json(raw: bytes) -> Any:

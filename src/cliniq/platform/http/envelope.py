@@ -8,6 +8,7 @@ from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cliniq.platform import traces
+from cliniq.platform.http.address import Proxies
 from cliniq.platform.http.exchange import Exchange, put_exchange
 from cliniq.platform.telemetry import Metrics
 
@@ -35,8 +36,9 @@ def _has_own(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 class Envelope:
     """Wraps the application. It adds to answers and never changes what they say."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, proxies: Proxies) -> None:
         self._app = app
+        self._proxies = proxies
         self._metrics = metrics
         self._children: dict[tuple[str, str, int], Histogram] = {}
 
@@ -48,6 +50,7 @@ class Envelope:
         asked = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
         exchange = Exchange(asked)
         put_exchange(scope, exchange)
+        self._proxies.settle(scope)
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             if exchange.sequel:  # a socket lives for hours: without the frames of all layers

@@ -17,13 +17,14 @@ _SOUND = re.compile(rb"[A-Za-z0-9._-]{8,64}\Z")
 class Exchange:
     """Made once a request; layers below fill in what they learn."""
 
-    __slots__ = ("code", "request_id", "route", "sequel", "status")
+    __slots__ = ("code", "counted", "request_id", "route", "sequel", "status")
 
     def __init__(self, asked: bytes | None) -> None:
         sound = asked is not None and _SOUND.match(asked)
         self.request_id = asked.decode() if sound and asked else uuid4().hex
         self.route = "unrouted"
         self.code = ""
+        self.counted = False  # against the limits
         self.status = 0  # until an answer begins
         self.sequel: Sequel | None = None  # goes on with a socket once its route has let go of it
 

@@ -1,7 +1,7 @@
 """Guards: who may come in, and the unit they get. No handler has the key without the check."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
@@ -18,6 +18,7 @@ from cliniq.platform.bus import Bus
 from cliniq.platform.db import Database, Opening, ReadUnit, Unit
 from cliniq.platform.denials import Knock, remember_denial
 from cliniq.platform.http.exchange import exchange_of
+from cliniq.platform.http.traffic import PACES, Pace, Traffic
 from cliniq.platform.limits import Limits
 from cliniq.platform.live import Hub
 from cliniq.platform.live_passes import Passes
@@ -64,6 +65,7 @@ class Entrance:
     bus: Bus
     storage: Storage
     passes: Passes
+    paces: Mapping[Traffic, Pace] = field(default_factory=lambda: PACES)
 
 
 def entrance_of(connection: HTTPConnection) -> Entrance:
@@ -75,24 +77,28 @@ def entrance_of(connection: HTTPConnection) -> Entrance:
 class Door(Generic[UnitT]):
     """A unit yet to be opened, tried in the order of its attempts; remembers who knocked."""
 
-    __slots__ = ("_attempts", "_entrance", "_knock", "_opening")
+    __slots__ = ("_attempts", "_entrance", "_opening", "is_open", "knock")
 
     def __init__(
         self, entrance: Entrance, attempts: Sequence[Opening[UnitT]], knock: Knock
     ) -> None:
         self._entrance = entrance
         self._attempts = attempts
-        self._knock = knock
+        self.knock = knock
+        self.is_open = False
 
     async def __aenter__(self) -> UnitT:
         refusal: Problem | None = None
         for attempt in self._attempts:
             self._opening = attempt
             try:
-                return await attempt.__aenter__()
+                unit = await attempt.__aenter__()
             except (Forbidden, NotFound) as problem:
                 # A member without the permission hears so; everybody else learns nothing.
                 refusal = problem if refusal is None or isinstance(problem, Forbidden) else refusal
+            else:
+                self.is_open = True
+                return unit
         assert refusal is not None  # noqa: S101 - there is at least one attempt
         raise refusal
 
@@ -111,12 +117,15 @@ class Door(Generic[UnitT]):
         refused before is remembered.
         """
         if problem.is_denial:
-            await self._entrance.limits.hit(DENIALS, "denial", str(self._knock.actor_id))
-            await remember_denial(self._entrance.database, self._knock, problem)
+            await self._entrance.limits.hit(DENIALS, "denial", str(self.knock.actor_id))
+            await remember_denial(self._entrance.database, self.knock, problem)
 
 
 class Ajar:
     """The door of a public route: nothing to open, nobody to remember."""
+
+    knock = None
+    is_open = True
 
     async def __aenter__(self) -> None:
         return None
@@ -141,6 +150,11 @@ class Policy:
         """Say who may come in, for the documentation."""
         raise NotImplementedError
 
+    @property
+    def gives(self) -> type[ReadUnit] | None:
+        """Say which kind of unit the handler receives; none where there is no unit."""
+        return None
+
 
 class Guard(Policy, Generic[UnitT]):
     """Checks the sign-in and gives a door; the database is asked once the request is sound."""
@@ -156,6 +170,11 @@ class Guard(Policy, Generic[UnitT]):
         """Say which permission is needed, or that one's own is enough."""
         ways = [str(self._permission)] if self._permission else []
         return " or ".join([*ways, "self"] if self._own else ways)
+
+    @property
+    @override
+    def gives(self) -> type[ReadUnit] | None:
+        return self._kind
 
     @property
     @override

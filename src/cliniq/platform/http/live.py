@@ -39,7 +39,9 @@ from cliniq.platform.http.guards import (
 )
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import GuardedRoute
+from cliniq.platform.http.terms import terms
 from cliniq.platform.http.topics import Reader, Topic
+from cliniq.platform.http.traffic import Traffic, address_of
 from cliniq.platform.live import (
     INTERNAL_ERROR,
     POLICY_VIOLATION,
@@ -113,7 +115,12 @@ def _same_origin(connection: HTTPConnection) -> bool:
     return origin in {f"http://{host}", f"https://{host}", connection.app.state.address}
 
 
-@router.post("/live/passes", status_code=201, responses=problems(RateLimitExceeded))
+@router.post(
+    "/live/passes",
+    status_code=201,
+    responses=problems(RateLimitExceeded),
+    **terms(no_key="it hands out a secret, and a new one is as good", traffic=Traffic.LIVE),
+)
 async def create_live_pass(
     unit: Annotated[ReadUnit, own_everywhere()],  # noqa: ARG001 - it has proved the sign-in
     connection: HTTPConnection,
@@ -140,7 +147,7 @@ async def _serve(scope: Scope, caller: Caller, receive: Receive, send: Send) -> 
     socket = WebSocket(scope, receive, send)
     socket.client_state = socket.application_state = WebSocketState.CONNECTED
     hub = entrance_of(socket).hub
-    address = socket.client.host if socket.client else None
+    address = address_of(socket) or None
     connection = Connection(caller.session_id, caller.person_id, address)
     for heavy in set(scope) - _KEPT:
         del scope[heavy]

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from cliniq.kernel.problem import DependencyUnavailable, Problem, RateLimitExceeded
 from cliniq.platform.db import ReadUnit
+from cliniq.platform.denials import Knock
 from cliniq.platform.http.exchange import exchange_of
 from cliniq.platform.http.guards import (
     Guard,
@@ -23,6 +24,7 @@ from cliniq.platform.http.guards import (
 )
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.topics import Reader, Topic
+from cliniq.platform.http.traffic import address_of
 from cliniq.platform.live import Connection
 from cliniq.platform.live_frames import LONGEST_EPOCH
 
@@ -51,6 +53,11 @@ class Audience:
         self._request = connection
         self._caller = signed_in(connection)
         self._clinic_id = clinic_named(connection, self._caller)
+        self.is_open = True
+        # Not for the clinic: that they belong there is asked later.
+        self.knock = Knock(
+            self._caller.person_id, None, following.words, "", exchange_of(connection).request_id
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -68,7 +75,7 @@ class Audience:
         """
         request, caller = self._request, self._caller
         hub = entrance_of(request).hub
-        address = request.client.host if request.client else None
+        address = address_of(request) or None
         connection = Connection(caller.session_id, caller.person_id, address)
         left_off = _MARK.fullmatch(request.headers.get("last-event-id", ""))
         epoch, since = (left_off[1], int(left_off[2])) if left_off else (None, None)

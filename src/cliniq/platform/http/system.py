@@ -14,6 +14,8 @@ from cliniq.platform.http.asyncapi import describe_live
 from cliniq.platform.http.guards import entrance_of, public
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import Content, RootRoute
+from cliniq.platform.http.terms import terms
+from cliniq.platform.http.traffic import Traffic
 from cliniq.platform.jobs_depths import measure_jobs
 from cliniq.platform.provision import SEATS
 from cliniq.platform.telemetry import Metrics
@@ -23,6 +25,7 @@ router = APIRouter(tags=["system"], route_class=RootRoute)
 Anyone = Annotated[None, public("a page, without any data of a patient")]
 Network = Annotated[None, public("guarded by the network: not routed to from outside")]
 HTML = "text/html; charset=utf-8"
+UNCOUNTED = terms(traffic=Traffic.NETWORK)
 
 
 class Health(Record, frozen=True):
@@ -62,31 +65,32 @@ async def get_live_document(door: Anyone, request: Request) -> Content:
     return Content(msgspec.json.encode(describe_live(request.app.state.topics)), "application/json")
 
 
-@router.get("/health/live")
+@router.get("/health/live", **UNCOUNTED)
 async def get_liveness(door: Network) -> Health:
     """Say that the process answers."""
     return Health("live")
 
 
-@router.get("/health/startup")
+@router.get("/health/startup", **UNCOUNTED)
 async def get_startup(door: Network) -> Health:
     """Say that start-up is over: nothing is answered before."""
     return Health("started")
 
 
-@router.get("/health/ready", responses=problems(DependencyUnavailable))
+@router.get("/health/ready", responses=problems(DependencyUnavailable), **UNCOUNTED)
 async def get_readiness(door: Network, request: Request) -> Health:
     """Say that the database serves."""
     await ensure_serves(entrance_of(request).database)
     return Health("ready")
 
 
-@router.get("/metrics", include_in_schema=False, response_model=None)
+@router.get("/metrics", include_in_schema=False, response_model=None, **UNCOUNTED)
 async def get_metrics(door: Network, request: Request) -> Content:
     """Write the metrics for Prometheus."""
     metrics: Metrics = request.app.state.metrics
     entrance = entrance_of(request)
     metrics.sockets.set(len(entrance.hub))
+    metrics.unshared_hits.set(entrance.limits.unshared)
     database = entrance.database
     for name, pool in (
         ("clinic", database.clinic),

@@ -9,6 +9,8 @@ import { tabStorage } from "./tab-storage.js";
 
 const ROOT = "/api/v1";
 const PATIENCE_MS = 15000;
+const AGAIN_MS = 1000;
+const MOST_TRIES = 4;
 
 /**
  * @typedef {object} Session
@@ -20,6 +22,7 @@ const PATIENCE_MS = 15000;
  * @property {unknown} [body]      sent as JSON
  * @property {string} [clinicId]   the acting clinic, where the path does not name it
  * @property {boolean} [signed]    whether the bearer token goes along; true unless said
+ * @property {string} [key]        by which the server knows a request that it has seen
  *
  * @typedef {object} Api
  * @property {(path: string, call?: Call) => Promise<any>} get
@@ -148,9 +151,29 @@ export function createApi({ sessionKey, storage = tabStorage() }) {
     return call.signed === false ? send(method, path, call) : signed(method, path, call);
   }
 
+  /**
+   * Ask for something to happen once: what got no answer is asked for again, with the same key.
+   * @param {string} path
+   * @param {Call} call
+   */
+  async function post(path, call) {
+    const keyed = { key: newKey(), ...call };
+    let lost = 0;
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await request("POST", path, keyed);
+      } catch (failure) {
+        if (failure instanceof NetworkFailure) lost += 1;
+        const again = failure instanceof NetworkFailure ? lost === 1 : isUnderWay(failure);
+        if (!again || tries >= MOST_TRIES) throw failure;
+      }
+      await new Promise((resume) => setTimeout(resume, AGAIN_MS));
+    }
+  }
+
   return {
     get: (path, call = {}) => request("GET", path, call),
-    post: (path, body, call = {}) => request("POST", path, { ...call, body }),
+    post: (path, body, call = {}) => post(path, { ...call, body }),
     signIn: async (email, password) =>
       keep(await send("POST", "/auth/login", { body: { email, password } })),
     signOut: async () => {
@@ -162,6 +185,20 @@ export function createApi({ sessionKey, storage = tabStorage() }) {
     },
     session,
   };
+}
+
+/** Make a key that nobody has used: a page on plain HTTP has no `crypto.randomUUID`. */
+function newKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * Tell whether the first request with this key is still being worked on.
+ * @param {unknown} failure
+ */
+function isUnderWay(failure) {
+  return failure instanceof Problem && failure.code === "IDEMPOTENCY_KEY_IN_FLIGHT";
 }
 
 /**
@@ -177,6 +214,7 @@ async function send(method, path, call, accessToken) {
   const headers = { Accept: "application/json, application/problem+json" };
   if (call.body !== undefined) headers["Content-Type"] = "application/json";
   if (call.clinicId) headers["X-Clinic-Id"] = call.clinicId;
+  if (call.key) headers["Idempotency-Key"] = call.key;
   if (accessToken) headers.Authorization = `Bearer ${accessToken}`;
 
   const hurry = new AbortController();

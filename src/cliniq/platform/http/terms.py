@@ -1,0 +1,46 @@
+"""The terms of a route beside who may: what its traffic counts as, and whether it takes a key."""
+
+from typing import Any
+
+from cliniq.platform.http.traffic import Traffic
+from cliniq.platform.idempotency import HEADER, LONGEST_KEY
+
+TRAFFIC, KEY = "x-traffic", "x-idempotency"
+REQUIRED, OPTIONAL = "required", "optional"
+
+
+def terms(
+    *, key_required: bool = False, no_key: str = "", traffic: Traffic | None = None
+) -> dict[str, Any]:
+    """Set terms that differ from what the method says, to be spread into a route's options.
+
+    Every POST takes an `Idempotency-Key`. `key_required` where a repetition would hurt and nothing
+    else prevents it; `no_key` is the reason why an answer of this route cannot be given again.
+    """
+    said: dict[str, Any] = {}
+    if key_required or no_key:
+        said[KEY] = f"none: {no_key}" if no_key else REQUIRED
+    if traffic:
+        said[TRAFFIC] = traffic.value
+    return {"openapi_extra": said}
+
+
+def traffic_of(method: str, said: dict[str, Any], *, is_public: bool) -> Traffic:
+    """Say what a route's traffic counts as."""
+    if TRAFFIC in said:
+        return Traffic(said[TRAFFIC])
+    if is_public:
+        return Traffic.PUBLIC
+    return Traffic.READ if method == "GET" else Traffic.WRITE
+
+
+def key_parameter(*, required: bool) -> dict[str, Any]:
+    """Describe the header to OpenAPI."""
+    return {
+        "name": HEADER,
+        "in": "header",
+        "required": required,
+        "description": "Of your own choice, new for every new request; the same when you ask again."
+        " The first answer is given again for 24 hours, with `Idempotency-Replayed: true`.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
+    }
