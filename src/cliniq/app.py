@@ -132,8 +132,7 @@ async def open_house(
             open_spent(backends.redis_url, database, clocks.wall)
         )
         relay = Relay(database, bus, bell, (promises or NO_PROMISES).forward)
-        metrics.show(relay.figures.collectors)
-        metrics.show([CacheCounts(cache.counts)])
+        metrics.show([*relay.figures.collectors, CacheCounts(cache.counts)])
         if promises is not None:
             await stack.enter_async_context(relay.running())
         doorkeeper = Doorkeeper(tokens, clocks.wall)

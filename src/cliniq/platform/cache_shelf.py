@@ -15,12 +15,9 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from cliniq.kernel.problem import DependencyUnavailable
+from cliniq.platform.redis_link import ABSENT, make_link
 
 log = structlog.get_logger(__name__)
 
@@ -33,10 +30,9 @@ MARGIN_SECONDS = 1.0  # what the server's clock may be set forward without harm
 PATIENCE_SECONDS = 0.25  # for one answer; a request waits no longer for the shelf
 AWAY_SECONDS = 1.0  # after a failure nobody asks for so long
 MOST_AT_ONCE = 256
+MOST_CONNECTIONS = 8
 LARGEST_BYTES = 1 << 20
 DIGITS = 13  # of a time in milliseconds
-
-FAILURES = (RedisError, OSError, TimeoutError)
 
 # Lays a value down unless it has been changed since the mark was read.
 PUT = """
@@ -84,13 +80,7 @@ class Shelf:
     """Looks, puts and forgets; never raises. Questions asked at once go in one message."""
 
     def __init__(self, url: str, margin: float = MARGIN_SECONDS) -> None:
-        self._redis = Redis.from_url(
-            url,
-            socket_timeout=PATIENCE_SECONDS,
-            socket_connect_timeout=PATIENCE_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-            max_connections=8,
-        )
+        self._redis = make_link(url, PATIENCE_SECONDS, retries=0, most=MOST_CONNECTIONS)
         self._margin = margin
         self._waiting: list[tuple[str, asyncio.Future[Found | None]]] = []
         self._asking: asyncio.Task[None] | None = None
@@ -133,7 +123,7 @@ class Shelf:
                 ask.execute_command("TIME")
                 ask.execute_command("MGET", *_names(texts))
                 (seconds, micros), found = await ask.execute()
-        except FAILURES as error:
+        except ABSENT as error:
             self._note(error)
             return [None] * len(texts)
         now = seconds * 1000 + micros // 1000
@@ -179,7 +169,7 @@ class Shelf:
         """
         try:
             await self._redis.ping()
-        except FAILURES as error:
+        except ABSENT as error:
             raise DependencyUnavailable("redis") from error
 
     def stop(self) -> None:
@@ -197,7 +187,7 @@ class Shelf:
         try:
             run: Any = self._redis.eval(script, len(keys), *keys, *rest)
             await run
-        except FAILURES as error:
+        except ABSENT as error:
             self._note(error)
             return False
         return True

@@ -14,14 +14,13 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from cliniq.kernel.ids import PersonId, SessionId
 from cliniq.kernel.scope import Caller, PlatformScope
 from cliniq.platform import live_store
 from cliniq.platform.clock import Clock
 from cliniq.platform.db import Database, open_unit
+from cliniq.platform.redis_link import ABSENT, open_link
 from cliniq.platform.signing import Keyring
 
 PASS_LIFE = timedelta(seconds=30)
@@ -142,7 +141,7 @@ class SpentInRedis:
         life = 2 * int(PASS_LIFE.total_seconds() * 1000)  # clocks of processes differ a little
         try:
             return bool(await self._redis.set(f"live-pass:{mark.hex()}", b"", nx=True, px=life))
-        except (RedisError, OSError, TimeoutError) as error:
+        except ABSENT as error:
             log.warning("redis does not serve", error=type(error).__name__)
             return None
 
@@ -163,8 +162,5 @@ async def open_spent(
     if redis_url is None:
         yield SpentHere(wall, wall())
         return
-    redis = Redis.from_url(redis_url, socket_timeout=1, socket_connect_timeout=1)
-    try:
-        yield SpentInRedis(redis, database, wall)
-    finally:
-        await redis.aclose()
+    async with open_link(redis_url) as link:
+        yield SpentInRedis(link, database, wall)

@@ -33,21 +33,31 @@ async def open_link(url: str) -> AsyncIterator[Link]:
 
     Bounds: an answer takes `PATIENCE_SECONDS` and one more try, or it is a refusal.
     """
-    link = Redis.from_url(
-        url,
-        protocol=2,
-        socket_timeout=PATIENCE_SECONDS,
-        socket_connect_timeout=PATIENCE_SECONDS,
-        socket_keepalive=True,
-        health_check_interval=HEALTH_SECONDS,
-        max_connections=MOST_CONNECTIONS,
-        retry=Retry(ExponentialWithJitterBackoff(cap=0.2, base=0.02), RETRIES),
-        client_name="cliniq",
-    )
+    link = make_link(url)
     try:
         yield link
     finally:
         await link.aclose()
+
+
+def make_link(
+    url: str,
+    patience: float = PATIENCE_SECONDS,
+    retries: int = RETRIES,
+    most: int = MOST_CONNECTIONS,
+) -> Link:
+    """Make a pool of connections that whoever made it closes. Units: `patience` in seconds."""
+    return Redis.from_url(
+        url,
+        protocol=2,
+        socket_timeout=patience,
+        socket_connect_timeout=patience,
+        socket_keepalive=True,
+        health_check_interval=HEALTH_SECONDS,
+        max_connections=most,
+        retry=Retry(ExponentialWithJitterBackoff(cap=0.2, base=0.02), retries),
+        client_name="cliniq",
+    )
 
 
 @contextmanager
