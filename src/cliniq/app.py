@@ -24,6 +24,7 @@ from cliniq.platform.backends import ALONE, Backends
 from cliniq.platform.bus import LocalBus
 from cliniq.platform.clock import Clocks
 from cliniq.platform.db import open_database
+from cliniq.platform.health import Pulse, open_pulse
 from cliniq.platform.http import live as live_http
 from cliniq.platform.http import system
 from cliniq.platform.http.envelope import Envelope
@@ -60,6 +61,7 @@ class House:
     entrance: Entrance
     desk: SignInDesk
     passwords: Passwords
+    pulse: Pulse
 
 
 @asynccontextmanager
@@ -68,18 +70,23 @@ async def open_house(
     master: str,
     pool_size: int,
     clocks: Clocks,
-    backends: Backends = ALONE,  # noqa: ARG001 - the bus and the storage will read it
+    backends: Backends = ALONE,
 ) -> AsyncIterator[House]:
     """Open pools, keys and desks; close them in the other order."""
     bus = LocalBus()
     hub, keyring, limits = Hub(), Keyring(master), Limits(clocks.wall)
     tokens = AccessTokens(keyring, clocks.wall)
     with Passwords() as passwords:
-        async with open_database(dsn, pool_size, clocks, hub.publish) as database:
+        async with (
+            open_pulse(dsn, backends) as pulse,
+            open_database(
+                dsn, pool_size, clocks, hub.publish, pooler=backends.pooler
+            ) as database,
+        ):
             doorkeeper = Doorkeeper(tokens, clocks.wall)
             entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus)
             desk = SignInDesk(database, passwords, tokens, keyring, limits, hub, hint_at)
-            yield House(entrance, desk, passwords)
+            yield House(entrance, desk, passwords, pulse)
             hub.close()
 
 
@@ -99,10 +106,12 @@ def build_app(
     app.state.address = address
     app.state.topics = TOPICS
     app.state.metrics = Metrics()
+    app.state.metrics_of_all = None
     app.state.stage = stage
     if house is not None:
         app.state.entrance = house.entrance
         app.state.sign_in_desk = house.desk
+        app.state.pulse = house.pulse
     speak_problems(app)
     for room in ROOMS:
         app.include_router(room.router, prefix=API)

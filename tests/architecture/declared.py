@@ -34,7 +34,8 @@ site                 clinic=here person=clinics
 """
 # Of the installation, not of a clinic, and in nobody's sight but the platform's, if that.
 UNWALLED = set(
-    "account installation_role live_pass partitioned role_grant schema_step session".split()
+    "account detached_partition installation_role live_pass partitioned process role_grant "
+    "schema_step session".split()
 )
 CUT_BY_RANGE = {
     "appointment",
@@ -96,6 +97,7 @@ platform clinic               select insert
 platform live_pass            select insert delete
 platform membership           select insert
 platform person               select insert update
+platform process              select insert update delete
 platform schema_step          select
 platform security_event       insert
 platform session              select insert update
@@ -113,13 +115,17 @@ person   show_board()         execute
 person   slot_span()          execute
 person   take_own_seat()      execute
 platform current_clinic()     execute
+platform detach_partition()   execute
+platform drop_partition()     execute
+platform list_partitions()    execute
 platform open_partitions()    execute
+platform read_partition()     execute
 platform record_denial()      execute
 """
 # What runs as the owner, above the walls: the seats, numbers without people, upkeep.
 DEFINERS = set(
-    "count_ahead open_partitions prove_session record_denial show_board take_own_seat "
-    "take_seat".split()
+    "count_ahead detach_partition drop_partition list_partitions open_partitions prove_session "
+    "read_partition record_denial show_board take_own_seat take_seat".split()
 )
 
 # Keys that may do without the clinic: persons and accounts belong to the installation.

@@ -43,6 +43,9 @@ OWNED = {
     "checkin": "check_in check_in_claim check_in_rule",
     "events": "audit open_partitions outbox partitioned record_denial schema_step security_event",
     "live": "live_pass",
+    "partitions": "detach_partition detached_partition drop_partition list_partitions "
+    "read_partition",
+    "processes": "process",
 }
 # An appointment is found by the start that its booking holds, so that one partition is read.
 LENT = {"appointments": {"booking"}}

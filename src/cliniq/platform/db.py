@@ -59,6 +59,7 @@ ABSENT = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.InternalClientError,  # how asyncpg says that a connection died between two statements
+    asyncpg.ProtocolViolationError,  # how PgBouncer says that it has no server to give
 )
 
 
@@ -311,7 +312,12 @@ def open_read_unit(
 
 @asynccontextmanager
 async def open_database(
-    dsn: str, size: int, clocks: Clocks, publish: Callable[[Any], None] = lambda _told: None
+    dsn: str,
+    size: int,
+    clocks: Clocks,
+    publish: Callable[[Any], None] = lambda _told: None,
+    *,
+    pooler: bool = False,
 ) -> AsyncIterator[Database]:
     """Open the three pools. Nothing to reset on release: a unit leaves nothing behind.
 
@@ -320,15 +326,20 @@ async def open_database(
     pools: list[Pool] = []
     try:
         for each in (size, size, max(2, size // 3)):
-            pool = await asyncpg.create_pool(dsn, min_size=1, max_size=each, reset=_leave_as_is)
-            pools.append(pool)
+            pools.append(await open_pool(dsn, each, pooler=pooler))
         clinic, person, platform = pools
         yield Database(clinic, person, platform, clocks, publish)
     finally:
-        await _close(pools)
+        await close_pools(pools)
 
 
-async def _close(pools: Sequence[Pool]) -> None:
+async def open_pool(dsn: str, size: int, *, pooler: bool) -> Pool:
+    """Open one pool. Behind a pooler a statement's plan is nobody's: the next unit may be elsewhere."""
+    cached = {"statement_cache_size": 0} if pooler else {}
+    return await asyncpg.create_pool(dsn, min_size=1, max_size=size, reset=_leave_as_is, **cached)
+
+
+async def close_pools(pools: Sequence[Pool]) -> None:
     """Close pools: wait for whoever is still served, but not for a server that says nothing."""
     closing = [asyncio.ensure_future(pool.close()) for pool in pools]
     try:

@@ -1,4 +1,4 @@
-"""What must be done now and then whatever else happens: partitions ahead, stale passes away."""
+"""What must be done now and then whatever else happens: partitions ahead, old ones and passes away."""
 
 import asyncio
 
@@ -7,6 +7,7 @@ import structlog
 from cliniq.kernel.scope import PlatformScope
 from cliniq.platform import events_store, live_store
 from cliniq.platform.db import Database, open_unit
+from cliniq.platform.partitions import detach_due
 
 log = structlog.get_logger(__name__)
 
@@ -19,6 +20,7 @@ async def keep_up(database: Database) -> None:
         wait = EVERY_SECONDS
         try:
             await upkeep(database)
+            await detach_due(database)
         except Exception:
             log.exception("upkeep failed")
             wait = 60
