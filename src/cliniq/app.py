@@ -79,9 +79,7 @@ async def open_house(
     with Passwords() as passwords:
         async with (
             open_pulse(dsn, backends) as pulse,
-            open_database(
-                dsn, pool_size, clocks, hub.publish, pooler=backends.pooler
-            ) as database,
+            open_database(dsn, pool_size, clocks, hub.publish, pooler=backends.pooler) as database,
         ):
             doorkeeper = Doorkeeper(tokens, clocks.wall)
             entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus)

@@ -121,6 +121,7 @@ platform list_partitions()    execute
 platform open_partitions()    execute
 platform read_partition()     execute
 platform record_denial()      execute
+platform take_time()          execute
 """
 # What runs as the owner, above the walls: the seats, numbers without people, upkeep.
 DEFINERS = set(

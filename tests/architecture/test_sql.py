@@ -20,7 +20,10 @@ NAME_THE_CLINIC = {
     "cliniq.domains.access.store.add_membership",
 }
 
-SPEAK_SQL = {"db", "events_store", "health", "live_store", "migrate", "provision", "sql"}
+SPEAK_SQL = set(
+    "db events_store health live_store migrate partitions_store processes_store provision "
+    "sql".split()
+)
 
 
 # --- the clinic -----------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ OWNED = {
     "events": "audit open_partitions outbox partitioned record_denial schema_step security_event",
     "live": "live_pass",
     "partitions": "detach_partition detached_partition drop_partition list_partitions "
-    "read_partition",
+    "read_partition take_time",
     "processes": "process",
 }
 # An appointment is found by the start that its booking holds, so that one partition is read.

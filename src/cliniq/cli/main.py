@@ -18,19 +18,33 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from cliniq import __version__
 from cliniq import app as composition
 from cliniq.cli import checks, server
+from cliniq.cli.crews import CrewFailed
+from cliniq.cli.server import REFUSED
 from cliniq.platform.clock import Clocks
 from cliniq.platform.embedded import EmbeddedDatabaseRefused
 from cliniq.platform.migrate import MigrationRefused
 from cliniq.platform.migrate import migrate as run_migrations
+from cliniq.platform.processes import LeaseRefused
 from cliniq.platform.provision import provision as make_roles
 from cliniq.platform.settings import SettingsRefused, load_settings
 from cliniq.platform.source import database_urls, owner_of
 from cliniq.platform.telemetry import configure_logs
 
-REFUSED = 2
+REFUSALS = (
+    SettingsRefused,
+    EmbeddedDatabaseRefused,
+    MigrationRefused,
+    LeaseRefused,
+    server.StartRefused,
+)
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Cliniq runs clinics.")
 console = Console(stderr=True)
+
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, help="Metrics of all processes on this port of 127.0.0.1."),
+]
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -38,9 +52,12 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(work)
-    except (SettingsRefused, EmbeddedDatabaseRefused, MigrationRefused, server.StartRefused) as no:
+    except REFUSALS as no:
         _say(str(no))
         sys.exit(REFUSED)
+    except CrewFailed as no:
+        _say(str(no))
+        sys.exit(no.code)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         _say(f"the database does not answer: {error}")
         sys.exit(REFUSED)
@@ -59,9 +76,23 @@ def up(
 
 
 @cli.command()
-def serve() -> None:
-    """Serve a database that is migrated already."""
-    _run(server.serve_only())
+def serve(
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes that share the port; two need Redis.")
+    ] = 1,
+    metrics_port: MetricsPort = None,
+) -> None:
+    """Serve a database that is migrated already. SIGHUP replaces the processes one by one."""
+    if workers == 1 and metrics_port is None:
+        _run(server.serve_only())
+    else:
+        _run(server.serve_together(workers, metrics_port))
+
+
+@cli.command(hidden=True)
+def member(listener: int, line: int) -> None:
+    """Serve as one of a crew; its supervisor starts it."""
+    _run(server.serve_as_member(listener, line))
 
 
 @cli.command()
@@ -140,3 +171,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with suppress(KeyboardInterrupt):
         cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,12 @@
 """Serving: from settings to a listening socket, and cleanly back."""
 
 import asyncio
+import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from functools import partial
 from signal import SIGINT, SIGTERM
 
 import uvicorn
@@ -11,19 +14,29 @@ from rich.console import Console
 from typing_extensions import override
 
 from cliniq.app import House, build_app, open_house
-from cliniq.demo import set_stage
+from cliniq.cli.crews import QuietServer, supervise
+from cliniq.demo import Stage, set_stage
 from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.platform.clock import Clocks
+from cliniq.platform.crew import Crew
 from cliniq.platform.health import complaints
+from cliniq.platform.http.system import exposition
+from cliniq.platform.line import Line
+from cliniq.platform.live import Hub
 from cliniq.platform.migrate import migrate
+from cliniq.platform.processes import at_work
 from cliniq.platform.settings import Settings, load_settings, master_secret
 from cliniq.platform.source import database_urls, owner_of
 from cliniq.platform.telemetry import configure_logs
 from cliniq.platform.upkeep import upkeep
 
+REFUSED = 2  # the exit code of what an operator can mend
 GRACE_SECONDS = 10
+DRAIN_SECONDS = 5  # over which sockets are sent away, so that they do not all return at once
+CREW_SECONDS = 30  # for one of a crew: it drains, has its grace, and lets go of its connections
 DEAF_MILLISECONDS = 30_000
 LARGEST_FRAME_BYTES = 4096
+BACKLOG = 2048
 
 console = Console(stderr=True)
 
@@ -32,38 +45,106 @@ class StartRefused(Exception):
     """The process cannot start; the message is one sentence for the operator."""
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without signal handlers of its own, which would end us before we have cleaned up."""
+class _Server(QuietServer):
+    """Says when it serves, and ends in order."""
+
+    def __init__(self, config: uvicorn.Config, hub: Hub, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.servers = []  # none until it has started
+        self._hub = hub
+        self._started = started
+        self._ending: asyncio.Task[None] | None = None
 
     @override
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started()
+
+    def end(self) -> None:
+        """Stop gracefully; told a second time, do not wait for those still being served."""
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end())
+            return
+        self.force_exit = True
+        self.should_exit = True
+
+    async def _end(self) -> None:
+        """Let nobody in, send the sockets away one after the other, and then the rest."""
+        for each in self.servers:
+            each.close()
+        try:
+            drain = getattr(self._hub, "drain", None)
+            if drain is not None and len(self._hub):
+                await drain(DRAIN_SECONDS)
+        finally:
+            self.should_exit = True
 
 
 async def up(*, demo: bool) -> None:
     """Migrate, then serve; with a demo if asked.
 
-    Raises: SettingsRefused, EmbeddedDatabaseRefused, MigrationRefused, StartRefused.
+    Raises: SettingsRefused, EmbeddedDatabaseRefused, MigrationRefused, LeaseRefused, StartRefused.
     """
     settings = load_settings()
     configure_logs(settings.log_level)
     with _listening(settings) as listener:
         async with database_urls(settings) as urls:
             await migrate(owner_of(urls), Clocks())
-            await _serve(settings, urls.application, listener, demo=demo)
+            await _serve(settings, urls.application, listener, "up", demo=demo)
 
 
 async def serve_only() -> None:
     """Serve a database that is migrated already.
 
-    Raises: SettingsRefused, EmbeddedDatabaseRefused, StartRefused.
+    Raises: SettingsRefused, EmbeddedDatabaseRefused, LeaseRefused, StartRefused.
     """
     settings = load_settings()
     configure_logs(settings.log_level)
     with _listening(settings) as listener:
         async with database_urls(settings) as urls:
-            await _serve(settings, urls.application, listener, demo=False)
+            await _serve(settings, urls.application, listener, "serve")
+
+
+async def serve_together(size: int, metrics_port: int | None) -> None:
+    """Serve with a crew of processes on one port.
+
+    Raises: SettingsRefused, EmbeddedDatabaseRefused, StartRefused, CrewFailed.
+    """
+    settings = load_settings()
+    configure_logs(settings.log_level)
+    if size > 1 and settings.redis_url is None:
+        raise StartRefused(
+            f"{size} processes need Redis between them: set CLINIQ_REDIS_URL, or serve with one."
+        )
+    master_secret(settings)  # made once, before several look for it
+    with _listening(settings) as listener:
+        listener.listen(BACKLOG)
+        shared = listener.fileno()
+
+        def words(line: int) -> list[str]:
+            return [sys.executable, "-m", "cliniq.cli.main", "member", str(shared), str(line)]
+
+        def announce() -> None:
+            served_by = f"{size} processes" if size > 1 else "one process"
+            console.print(f"Cliniq is at {settings.address}, served by {served_by}", style="bold")
+
+        async with database_urls(settings):
+            crew = Crew(words, [shared], patience=CREW_SECONDS, refused=REFUSED)
+            await supervise(
+                crew, size, announce, metrics_port=metrics_port, stopping=listener.close
+            )
+
+
+async def serve_as_member(listener: int, line: int) -> None:
+    """Serve as one of a crew, on the files that its supervisor has left open.
+
+    Raises: SettingsRefused, EmbeddedDatabaseRefused, LeaseRefused, StartRefused.
+    """
+    settings = load_settings()
+    configure_logs(settings.log_level)
+    with socket.socket(fileno=listener) as shared, socket.socket(fileno=line) as end:
+        async with database_urls(settings) as urls:
+            await _serve(settings, urls.application, shared, "serve", line=end)
 
 
 @contextmanager
@@ -84,38 +165,98 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
-async def _serve(settings: Settings, dsn: str, listener: socket.socket, *, demo: bool) -> None:
+async def _serve(
+    settings: Settings,
+    dsn: str,
+    listener: socket.socket,
+    kind: str,
+    *,
+    demo: bool = False,
+    line: socket.socket | None = None,
+) -> None:
     if wrong := await complaints(dsn):
         raise StartRefused(wrong[0])
-    async with open_house(
-        dsn, master_secret(settings), settings.pool_size, Clocks(), settings.backends
-    ) as house:
+    async with (
+        open_house(
+            dsn, master_secret(settings), settings.pool_size, Clocks(), settings.backends
+        ) as house,
+        at_work(
+            house.entrance.database,
+            kind,
+            has_redis=settings.redis_url is not None,
+            lost=lambda: signal.raise_signal(SIGTERM),
+            say=lambda why: console.print(f"cliniq: {why}", markup=False, highlight=False),
+        ),
+    ):
         await _look_ahead(house)
         stage = await set_stage(house.entrance, house.desk) if demo else None
-        app = build_app(house, settings.address, stage)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                loop="uvloop",
-                http="httptools",
-                ws="websockets-sansio",
-                ws_max_size=LARGEST_FRAME_BYTES,
-                ws_per_message_deflate=False,
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=settings.trusted_proxies is not None,
-                forwarded_allow_ips=settings.trusted_proxies or [],
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
-        )
-        for signal in (SIGINT, SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(signal, _stop, server)
+        await _answer(settings, house, stage, listener, line)
+
+
+async def _answer(
+    settings: Settings,
+    house: House,
+    stage: Stage | None,
+    listener: socket.socket,
+    line: socket.socket | None,
+) -> None:
+    """Answer requests until told to stop."""
+    app = build_app(house, settings.address, stage)
+    started = asyncio.Event()
+    server = _Server(
+        uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws="websockets-sansio",
+            ws_max_size=LARGEST_FRAME_BYTES,
+            ws_per_message_deflate=False,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=settings.trusted_proxies is not None,
+            forwarded_allow_ips=settings.trusted_proxies or [],
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            backlog=BACKLOG,
+        ),
+        house.entrance.hub,
+        started.set,
+    )
+    for each in (SIGINT, SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(each, server.end)
+    if line is None:
         console.print(f"Cliniq is at {settings.address}", style="bold", highlight=False)
+    tell = partial(exposition, app)
+    async with _on_line(line, tell, server, started) if line else nullcontext() as joined:
+        app.state.metrics_of_all = joined.ask if joined else None
         await server.serve([listener])
         if server.force_exit:  # uvicorn has left at once, and all else is still open
             house.entrance.database.cut()
             await server.lifespan.shutdown()
+
+
+@asynccontextmanager
+async def _on_line(
+    end: socket.socket, metrics: Callable[[], bytes], server: _Server, started: asyncio.Event
+) -> AsyncIterator[Line]:
+    """Be one of a crew: say when we serve, tell metrics, and go when the supervisor has gone."""
+
+    async def tell() -> bytes:
+        return metrics()
+
+    async def watch() -> None:
+        await started.wait()
+        line.say_ready()
+        await line.ended()
+        server.end()
+
+    line = await Line.over(end, tell)
+    watching = asyncio.create_task(watch())
+    try:
+        yield line
+    finally:
+        watching.cancel()
+        await line.close()
 
 
 async def _look_ahead(house: House) -> None:
@@ -129,9 +270,3 @@ async def _look_ahead(house: House) -> None:
         raise StartRefused(
             "The partitions ahead cannot be opened: something holds their tables locked."
         ) from None
-
-
-def _stop(server: uvicorn.Server) -> None:
-    """Stop gracefully; a second signal does not wait for those who are still being served."""
-    server.force_exit = server.should_exit
-    server.should_exit = True

@@ -177,10 +177,22 @@ begin
 end $$;
 grant execute on function read_partition to cliniq_platform;
 
+-- Let the following statements of this transaction take longer than the login's: a large table is counted.
+create function take_time(minutes bigint) returns bigint
+language plpgsql set search_path = public, pg_temp as $$
+begin
+    if minutes is null or minutes not between 1 and 60 then
+        raise exception 'take_time: minutes out of bounds';
+    end if;
+    perform set_config('statement_timeout', minutes || 'min', true);
+    return minutes;
+end $$;
+grant execute on function take_time to cliniq_platform;
+
 -- Drop a detached partition whose archive was verified: its rows are counted once more, and the archive is
--- remembered. Idempotent by nature: a second call finds nothing to drop, and says so.
+-- remembered. Answers with how many there were. A second call finds nothing to drop, and says so.
 create function drop_partition(which text, rows bigint, sha256 text, stored_at text, wall timestamptz)
-returns void language plpgsql security definer set search_path = public, pg_temp set lock_timeout = '500ms' as $$
+returns bigint language plpgsql security definer set search_path = public, pg_temp set lock_timeout = '500ms' as $$
 declare
     found_rows bigint;
 begin
@@ -200,5 +212,6 @@ begin
     set archived_at = wall, address = stored_at, row_count = rows, digest = sha256
     where part = which and archived_at is null;
     execute format('drop table %I', which);
+    return found_rows;
 end $$;
 grant execute on function drop_partition to cliniq_platform;

@@ -37,6 +37,7 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 log = structlog.get_logger(__name__)
 
+STATEMENTS = 100  # that each connection keeps prepared
 PATIENCE_SECONDS = 5  # for a free connection, or for the last answer before the end
 
 # What a seat may answer, by SQLSTATE.
@@ -326,7 +327,8 @@ async def open_database(
     pools: list[Pool] = []
     try:
         for each in (size, size, max(2, size // 3)):
-            pools.append(await open_pool(dsn, each, pooler=pooler))
+            pool = await open_pool(dsn, each, pooler=pooler)
+            pools.append(pool)  # one by one: what was opened is closed, whatever comes
         clinic, person, platform = pools
         yield Database(clinic, person, platform, clocks, publish)
     finally:
@@ -334,9 +336,14 @@ async def open_database(
 
 
 async def open_pool(dsn: str, size: int, *, pooler: bool) -> Pool:
-    """Open one pool. Behind a pooler a statement's plan is nobody's: the next unit may be elsewhere."""
-    cached = {"statement_cache_size": 0} if pooler else {}
-    return await asyncpg.create_pool(dsn, min_size=1, max_size=size, reset=_leave_as_is, **cached)
+    """Open one pool. Behind a pooler no statement stays prepared: the next may be elsewhere."""
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=1,
+        max_size=size,
+        reset=_leave_as_is,
+        statement_cache_size=0 if pooler else STATEMENTS,
+    )
 
 
 async def close_pools(pools: Sequence[Pool]) -> None:

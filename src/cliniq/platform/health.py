@@ -41,7 +41,7 @@ class Pulse:
         return silent
 
     async def _silent(self, questions: Mapping[str, Callable[[], Awaitable[None]]]) -> list[str]:
-        """Ask all at once; name those who do not answer in time. Who is being asked is not again."""
+        """Ask all at once; name who does not answer in time. Who is being asked is not again."""
         for name, ask in questions.items():
             if name not in self._asking or self._asking[name].done():
                 self._asking[name] = asyncio.ensure_future(ask())
@@ -56,7 +56,7 @@ class Pulse:
 
     async def _ask_redis(self) -> None:
         assert self._redis is not None  # noqa: S101 - or it would not be asked
-        await self._redis.execute_command("PING")
+        await self._redis.echo("")
 
     async def forget(self) -> None:
         """Wait for nobody any more."""

@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 TRIES = 10
 PAUSE_SECONDS = 0.5  # of readers and writers, between two of our tries
 BLOCKS_AT_ONCE = 64  # half a megabyte of a table, and what lies beside it
-COUNTING_TIME = "10min"
+COUNTING_MINUTES = 10
 
 Progress = Callable[[str, int, int], None]  # which partition, how far, of how much
 
@@ -46,7 +46,7 @@ class ArchiveDiffers(Exception):
 
 
 class Manifest(Record, frozen=True):
-    """What an archive holds; it lies beside it, as JSON. `sha256` is of the CSV, header included."""
+    """What an archive holds; lies beside it, as JSON. `sha256` is of the CSV, header included."""
 
     part: str
     table_name: str
@@ -152,7 +152,7 @@ async def _drop(database: Database, manifest: Manifest, address: str) -> None:
     for left in reversed(range(TRIES)):
         try:
             async with _unit(database) as unit:
-                await partitions_store.allow_time(unit, COUNTING_TIME)
+                await partitions_store.take_time(unit, COUNTING_MINUTES)
                 await partitions_store.drop_partition(
                     unit, manifest.part, manifest.rows, manifest.sha256, address, unit.wall
                 )

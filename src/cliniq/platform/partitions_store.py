@@ -47,10 +47,10 @@ async def read_partition(unit: ReadUnit, part: str, first_block: int, blocks: in
 @sql("select drop_partition($1, $2, $3, $4, $5)")
 async def drop_partition(
     unit: Unit, part: str, rows: int, sha256: str, address: str, wall: datetime
-) -> None:
+) -> int:
     """Drop a detached partition, whose archive was verified and has as many rows."""
 
 
-@sql("select set_config('statement_timeout', $1, true)")
-async def allow_time(unit: ReadUnit, limit: str) -> str:
+@sql("select take_time($1)")
+async def take_time(unit: Unit, minutes: int) -> int:
     """Let this transaction's statements take longer than the login's."""

@@ -1,5 +1,7 @@
-"""Who is at work on this database. Two who do not hear each other, for want of Redis, would do harm:
-sockets of one would never see what the other commits, and limits would count twice.
+"""Who is at work on this database.
+
+Two who do not hear each other, for want of Redis, would do harm: sockets of one would never see
+what the other commits, and limits would count twice.
 
 Each process holds a lease in the database, by wall time. Of one on this machine the operating
 system says whether it lives; one elsewhere is dead when it is no longer seen.
@@ -22,7 +24,7 @@ from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.kernel.scope import PlatformScope
 from cliniq.platform import processes_store
 from cliniq.platform.db import Database, Opening, Unit, open_read_unit, open_unit
-from cliniq.platform.processes_store import Process
+from cliniq.platform.processes_store import Lease
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +34,7 @@ BIRTH_SECONDS = 2  # by which two readings of one birth may differ
 PATIENCE_SECONDS = 3  # for the last word
 
 
-class ProcessRefused(Exception):
+class LeaseRefused(Exception):
     """Another process is at work, and the two could not hear each other; one sentence."""
 
 
@@ -48,7 +50,7 @@ async def at_work(
     """Hold the lease of this process for as long as the block lasts.
 
     `say` hears why it takes time; `lost` is called, once, where somebody else took this process for
-    dead and is at work now. Raises: ProcessRefused where another lives and one of both has no Redis.
+    dead and is at work now. Raises: LeaseRefused where another lives and one of both has no Redis.
     """
     me = _myself(database, kind, has_redis=has_redis)
     await _enter(database, me, say)
@@ -61,73 +63,73 @@ async def at_work(
             await renewing
         with suppress(DependencyUnavailable, TimeoutError):  # then it goes stale
             async with asyncio.timeout(PATIENCE_SECONDS), _unit(database) as unit:
-                await processes_store.remove_processes(unit, [me.process_id])
+                await processes_store.remove_leases(unit, [me.process_id])
 
 
-async def list_living(database: Database) -> list[Process]:
+async def list_living(database: Database) -> list[Lease]:
     """List who is at work, as far as can be told at a glance."""
     async with open_read_unit(database, PlatformScope("processes")) as unit:
-        known = await processes_store.list_processes(unit)
+        known = await processes_store.list_leases(unit)
         return [each for each in known if not is_dead(each, unit.wall)]
 
 
-def rivals(me: Process, others: Iterable[Process]) -> list[Process]:
+def rivals(me: Lease, others: Iterable[Lease]) -> list[Lease]:
     """List those with whom `me` cannot be at work, since one of both has no Redis."""
     return [each for each in others if not (me.has_redis and each.has_redis)]
 
 
-def lives(process: Process) -> bool | None:
+def lives(lease: Lease) -> bool | None:
     """Say whether it lives; nothing where this machine cannot know."""
-    if process.machine != machine():
+    if lease.machine != machine():
         return None
     try:
-        found = psutil.Process(process.pid)
+        found = psutil.Process(lease.pid)
         if found.status() == psutil.STATUS_ZOMBIE:
             return False
         born = datetime.fromtimestamp(found.create_time(), UTC)
     except psutil.NoSuchProcess:
         return False
     # Another birth is another process of that number, or the machine's clock was put right.
-    return True if abs(born - process.born_at) < timedelta(seconds=BIRTH_SECONDS) else None
+    return True if abs(born - lease.born_at) < timedelta(seconds=BIRTH_SECONDS) else None
 
 
-def is_dead(process: Process, wall: datetime) -> bool:
+def is_dead(lease: Lease, wall: datetime) -> bool:
     """Tell whether it has certainly gone, or has not been seen for too long."""
-    alive = lives(process)
-    return wall - process.seen_at > timedelta(seconds=STALE_SECONDS) if alive is None else not alive
+    alive = lives(lease)
+    return wall - lease.seen_at > timedelta(seconds=STALE_SECONDS) if alive is None else not alive
 
 
 def machine() -> str:
-    """Name where process numbers mean the same: a boot of a host, and on Linux a container of it."""
+    """Name where process numbers mean the same: one boot of a host, or one container in it."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return f"{socket.gethostname()}/{psutil.boot_time():.0f}"
 
 
-def _myself(database: Database, kind: str, *, has_redis: bool) -> Process:
+def _myself(database: Database, kind: str, *, has_redis: bool) -> Lease:
     born = datetime.fromtimestamp(psutil.Process().create_time(), UTC)
     wall = database.clocks.wall()
     host, pid = socket.gethostname(), os.getpid()
-    return Process(new_id(), kind, host, machine(), pid, born, has_redis, wall, wall)
+    return Lease(new_id(), kind, host, machine(), pid, born, has_redis, wall, wall)
 
 
 def _unit(database: Database) -> Opening[Unit]:
     return open_unit(database, PlatformScope("processes"))
 
 
-async def _enter(database: Database, me: Process, say: Callable[[str], None]) -> None:
+async def _enter(database: Database, me: Lease, say: Callable[[str], None]) -> None:
     """Enter, once whoever may be dead is known to be."""
     waiting = STALE_SECONDS
-    suspects: dict[Process, None] = {}
+    suspects: dict[Lease, None] = {}
     while True:
         refusing = await _try(database, me, gone=suspects if waiting <= 0 else ())
         if not refusing:
             return
         moving = [each for each in refusing if lives(each) or (suspects and each not in suspects)]
         if moving:
-            raise ProcessRefused(
+            raise LeaseRefused(
                 f"Another Cliniq process serves this database ({_named(moving[0])}):"
                 " set CLINIQ_REDIS_URL for both, or stop it."
             )
@@ -138,22 +140,22 @@ async def _enter(database: Database, me: Process, say: Callable[[str], None]) ->
         await asyncio.sleep(RENEW_SECONDS)
 
 
-async def _try(database: Database, me: Process, gone: Iterable[Process]) -> list[Process]:
+async def _try(database: Database, me: Lease, gone: Iterable[Lease]) -> list[Lease]:
     """Enter unless somebody is in the way; return those. The dead are cleared away."""
     dead = set(gone)
     async with _unit(database) as unit:
         await processes_store.queue_up(unit)
-        known = await processes_store.list_processes(unit)
+        known = await processes_store.list_leases(unit)
         away = [each for each in known if each in dead or is_dead(each, unit.wall)]
-        await processes_store.remove_processes(unit, [each.process_id for each in away])
+        await processes_store.remove_leases(unit, [each.process_id for each in away])
         refusing = rivals(me, [each for each in known if each not in away])
         if not refusing:
             seen = replace(me, seen_at=unit.wall)
-            await processes_store.add_process(unit, seen)
+            await processes_store.add_lease(unit, seen)
         return refusing
 
 
-async def _keep_seen(database: Database, me: Process, lost: Callable[[], None]) -> None:
+async def _keep_seen(database: Database, me: Lease, lost: Callable[[], None]) -> None:
     while True:
         await asyncio.sleep(RENEW_SECONDS)
         try:
@@ -169,5 +171,5 @@ async def _keep_seen(database: Database, me: Process, lost: Callable[[], None]) 
             log.exception("the lease of this process was not renewed")
 
 
-def _named(process: Process) -> str:
-    return f"{process.kind}, number {process.pid} on {process.host}"
+def _named(lease: Lease) -> str:
+    return f"{lease.kind}, number {lease.pid} on {lease.host}"

@@ -8,8 +8,8 @@ from cliniq.platform.db import ReadUnit, Unit
 from cliniq.platform.sql import sql
 
 
-class Process(Record, frozen=True):
-    """One process at work on the database. `pid` and `born_at` mean something on its `machine`."""
+class Lease(Record, frozen=True):
+    """A process is at work on the database; `pid` and `born_at` mean something on `machine`."""
 
     process_id: UUID
     kind: str
@@ -31,7 +31,7 @@ async def queue_up(unit: Unit) -> bool:
     select process_id, kind, host, machine, pid, born_at, has_redis, started_at, seen_at
     from process order by started_at, process_id
 """)
-async def list_processes(unit: ReadUnit) -> list[Process]:
+async def list_leases(unit: ReadUnit) -> list[Lease]:
     """List who is at work on the database, the dead among them."""
 
 
@@ -40,7 +40,7 @@ async def list_processes(unit: ReadUnit) -> list[Process]:
         (process_id, kind, host, machine, pid, born_at, has_redis, started_at, seen_at)
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """)
-async def add_process(unit: Unit, process: Process) -> None:
+async def add_lease(unit: Unit, lease: Lease) -> None:
     """Be known to be at work."""
 
 
@@ -50,5 +50,5 @@ async def renew(unit: Unit, process_id: UUID, wall: datetime) -> UUID | None:
 
 
 @sql("delete from process where process_id = any($1)")
-async def remove_processes(unit: Unit, process_ids: list[UUID]) -> None:
+async def remove_leases(unit: Unit, process_ids: list[UUID]) -> None:
     """Forget those who have gone."""

@@ -1,4 +1,4 @@
-"""What must be done now and then whatever else happens: partitions ahead, old ones and passes away."""
+"""What must be done now and then: partitions opened ahead, old ones and stale passes put away."""
 
 import asyncio
 
