@@ -208,12 +208,16 @@ class Crew:
     async def _start(self) -> Member:
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *self._command(theirs.fileno()),
-                stdin=DEVNULL,
-                pass_fds=(theirs.fileno(), *self._inherited),
-                start_new_session=True,
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *self._command(theirs.fileno()),
+                    stdin=DEVNULL,
+                    pass_fds=(theirs.fileno(), *self._inherited),
+                    start_new_session=True,
+                )
+            except OSError:
+                ours.close()
+                raise
         line = await Line.over(ours, self.metrics)
         member = Member(process, line, asyncio.get_running_loop().time())
         self._running.add(member)
@@ -237,6 +241,9 @@ async def breathe(
         try:
             size = wanted(await depths(), crew.size, bounds)
         except DependencyUnavailable:
+            continue
+        except Exception:
+            log.exception("nobody knows how much there is to do")
             continue
         calm = calm + 1 if size < crew.size else 0
         if size > crew.size or calm >= CALM_LOOKS:
