@@ -22,6 +22,7 @@ from cliniq.platform.embedded import embedded_server
 from cliniq.platform.migrate import migrate
 from cliniq.platform.provision import provision
 from cliniq.platform.source import Urls
+from tests.redis_server import own_redis
 from tests.support import SECRET, Admin, Client, Hands, SomeClinic, found_clinic
 
 COPIES = itertools.count()
@@ -47,6 +48,16 @@ async def server() -> AsyncIterator[str]:
                 await on_server(dsn, f"alter system set {unneeded} = off")
             await on_server(dsn, "select pg_reload_conf()")
             yield dsn
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis that all tests share: of CLINIQ_TEST_REDIS_URL, or else one of their own."""
+    if url := os.environ.get("CLINIQ_TEST_REDIS_URL"):  # noqa: TID251 - the tests' own setting
+        yield url
+        return
+    with own_redis() as redis:
+        yield redis.url
 
 
 @pytest.fixture(scope="session")

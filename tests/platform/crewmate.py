@@ -1,6 +1,6 @@
 """One of a crew, for tests: `crewmate.py <folder> <habits> <line>`. What it does is in its habits.
 
-It writes its number into the folder when it begins, and `finished-<number>` when it was told to end.
+It writes its number into the folder when it begins, and `finished-<number>` when it ends well.
 """
 
 import asyncio

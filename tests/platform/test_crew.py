@@ -3,8 +3,8 @@
 import asyncio
 import os
 import signal
-import subprocess
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,8 +36,7 @@ async def crew_of(folder: Path, habits: str = "", patience: float = 20) -> Async
         yield crew
     finally:
         await crew.stop()
-        begun = {int(each.name) for each in folder.iterdir() if each.name.isdecimal()}
-        assert [pid for pid in begun if psutil.pid_exists(pid)] == []
+        assert [pid for pid in begun(folder) if psutil.pid_exists(pid)] == []
 
 
 async def until(true: Callable[[], object]) -> None:
@@ -52,8 +51,8 @@ def finished(folder: Path) -> set[int]:
     return {int(each.name.partition("-")[2]) for each in folder.glob("finished-*")}
 
 
-def begun(folder: Path) -> int:
-    return sum(each.name.isdecimal() for each in folder.iterdir())
+def begun(folder: Path) -> list[int]:
+    return [int(each.name) for each in folder.iterdir() if each.name.isdecimal()]
 
 
 async def test_crew_that_is_told_to_stop_has_everybody_finish(tmp_path: Path) -> None:
@@ -82,7 +81,7 @@ async def test_crew_whose_processes_die_at_once_is_given_up_after_some(tmp_path:
         crew.resize(1)
         assert not await crew.ready()
         assert await crew.failed == 7
-    assert begun(tmp_path) == staffing.MOST_DEATHS
+    assert len(begun(tmp_path)) == staffing.MOST_DEATHS
 
 
 async def test_process_that_refuses_to_start_is_not_asked_again(tmp_path: Path) -> None:
@@ -90,7 +89,7 @@ async def test_process_that_refuses_to_start_is_not_asked_again(tmp_path: Path) 
         crew.resize(1)
         assert not await crew.ready()
         assert await crew.failed == 2
-    assert begun(tmp_path) == 1
+    assert len(begun(tmp_path)) == 1
 
 
 async def test_command_that_does_not_exist_fails_the_crew(tmp_path: Path) -> None:
@@ -109,7 +108,7 @@ async def test_crew_that_has_served_is_tried_on_while_its_processes_die(
         assert await crew.ready()
         (tmp_path / "die").touch()
         os.kill(crew.pids[1], signal.SIGKILL)
-        await until(lambda: begun(tmp_path) > staffing.MOST_DEATHS + 1)
+        await until(lambda: len(begun(tmp_path)) > staffing.MOST_DEATHS + 1)
         (tmp_path / "die").unlink()
         await until(lambda: crew.pids)
         assert not crew.failed.done()
@@ -142,9 +141,9 @@ async def test_successor_that_dies_leaves_the_others_where_they_are(tmp_path: Pa
 async def test_successor_that_is_never_ready_does_not_hold_up_the_end(tmp_path: Path) -> None:
     async with crew_of(tmp_path, "late") as crew:
         crew.resize(1)
-        await until(lambda: begun(tmp_path) == 1)
+        await until(lambda: len(begun(tmp_path)) == 1)
         rolling = asyncio.create_task(crew.roll())
-        await until(lambda: begun(tmp_path) == 2)
+        await until(lambda: len(begun(tmp_path)) == 2)
         await crew.stop()
         assert not await rolling
 
@@ -193,15 +192,13 @@ asyncio.run(live())
 
 
 async def test_crew_ends_with_its_supervisor_however_that_ends(tmp_path: Path) -> None:
-    supervisor = subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR, str(MATE), str(tmp_path), ""], stdout=subprocess.PIPE
-    )
+    words = (sys.executable, "-c", SUPERVISOR, str(MATE), str(tmp_path), "")
+    supervisor = await asyncio.create_subprocess_exec(*words, stdout=PIPE)
     assert supervisor.stdout is not None
-    with supervisor.stdout:
-        assert await asyncio.to_thread(supervisor.stdout.readline) == b"ready\n"
-        supervisor.kill()
-        await asyncio.to_thread(supervisor.wait)
-        await until(lambda: len(finished(tmp_path)) == 2)
+    assert await supervisor.stdout.readline() == b"ready\n"
+    supervisor.kill()
+    await supervisor.wait()
+    await until(lambda: len(finished(tmp_path)) == 2)
 
 
 # How large it is

@@ -9,8 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cliniq.kernel.record import Record
+from cliniq.platform.clock import Clocks
+from cliniq.platform.db import open_database
 from cliniq.platform.embedded import EmbeddedDatabaseRefused, is_running
 from cliniq.platform.health import complaints
+from cliniq.platform.processes import list_living, named
 from cliniq.platform.settings import Settings, SettingsRefused, load_settings
 from cliniq.platform.source import database_urls
 from cliniq.platform.telemetry import configure_logs
@@ -63,14 +66,24 @@ async def _database(settings: Settings) -> list[Finding]:
         if settings.database_url is None and not is_running(settings.data_dir / "postgres"):
             return [Finding("PostgreSQL", well=True, said="not running; `cliniq up` starts it")]
         async with database_urls(settings) as urls:
-            wrong = await complaints(urls.application)
+            if wrong := await complaints(urls.application):
+                return [Finding("PostgreSQL", well=False, said=each) for each in wrong]
+            reachable = Finding("PostgreSQL", well=True, said="reachable, and as it should be")
+            return [reachable, *await _processes(urls.application, settings)]
     except EmbeddedDatabaseRefused as refusal:
         return [Finding("PostgreSQL", well=False, said=str(refusal))]
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return [Finding("PostgreSQL", well=False, said=f"does not answer: {error}")]
-    if wrong:
-        return [Finding("PostgreSQL", well=False, said=each) for each in wrong]
-    return [Finding("PostgreSQL", well=True, said="reachable, and as it should be")]
+
+
+async def _processes(dsn: str, settings: Settings) -> list[Finding]:
+    pooler = settings.backends.pooler
+    async with open_database(dsn, 1, Clocks(), pooler=pooler) as database:
+        living = await list_living(database)
+    return [
+        Finding("at work", well=True, said=f"{named(each)}, since {each.started_at:%Y-%m-%d %H:%M}")
+        for each in living
+    ]
 
 
 def _print(console: Console, findings: list[Finding]) -> bool:

@@ -33,6 +33,7 @@ from cliniq.platform.upkeep import upkeep
 REFUSED = 2  # the exit code of what an operator can mend
 GRACE_SECONDS = 10
 DRAIN_SECONDS = 5  # over which sockets are sent away, so that they do not all return at once
+LINGER_SECONDS = 0.2  # in which whoever was let in last says what they want
 CREW_SECONDS = 30  # for one of a crew: it drains, has its grace, and lets go of its connections
 DEAF_MILLISECONDS = 30_000
 LARGEST_FRAME_BYTES = 4096
@@ -73,6 +74,7 @@ class _Server(QuietServer):
         for each in self.servers:
             each.close()
         try:
+            await asyncio.sleep(LINGER_SECONDS)
             drain = getattr(self._hub, "drain", None)
             if drain is not None and len(self._hub):
                 await drain(DRAIN_SECONDS)
@@ -126,7 +128,7 @@ async def serve_together(size: int, metrics_port: int | None) -> None:
 
         def announce() -> None:
             served_by = f"{size} processes" if size > 1 else "one process"
-            console.print(f"Cliniq is at {settings.address}, served by {served_by}", style="bold")
+            _announce(f"Cliniq is at {settings.address}, served by {served_by}")
 
         async with database_urls(settings):
             crew = Crew(words, [shared], patience=CREW_SECONDS, refused=REFUSED)
@@ -145,6 +147,10 @@ async def serve_as_member(listener: int, line: int) -> None:
     with socket.socket(fileno=listener) as shared, socket.socket(fileno=line) as end:
         async with database_urls(settings) as urls:
             await _serve(settings, urls.application, shared, "serve", line=end)
+
+
+def _announce(where: str) -> None:
+    console.print(where, style="bold", highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -185,7 +191,7 @@ async def _serve(
             kind,
             has_redis=settings.redis_url is not None,
             lost=lambda: signal.raise_signal(SIGTERM),
-            say=lambda why: console.print(f"cliniq: {why}", markup=False, highlight=False),
+            say=_announce,
         ),
     ):
         await _look_ahead(house)
@@ -225,7 +231,7 @@ async def _answer(
     for each in (SIGINT, SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, server.end)
     if line is None:
-        console.print(f"Cliniq is at {settings.address}", style="bold", highlight=False)
+        _announce(f"Cliniq is at {settings.address}")
     tell = partial(exposition, app)
     async with _on_line(line, tell, server, started) if line else nullcontext() as joined:
         app.state.metrics_of_all = joined.ask if joined else None

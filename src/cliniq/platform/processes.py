@@ -130,11 +130,11 @@ async def _enter(database: Database, me: Lease, say: Callable[[str], None]) -> N
         moving = [each for each in refusing if lives(each) or (suspects and each not in suspects)]
         if moving:
             raise LeaseRefused(
-                f"Another Cliniq process serves this database ({_named(moving[0])}):"
+                f"Another Cliniq process serves this database ({named(moving[0])}):"
                 " set CLINIQ_REDIS_URL for both, or stop it."
             )
         if not suspects:
-            say(f"Waiting to see whether another process still lives ({_named(refusing[0])}) ...")
+            say(f"Waiting to see whether another process still lives ({named(refusing[0])}) ...")
         suspects = dict.fromkeys(refusing)
         waiting -= RENEW_SECONDS
         await asyncio.sleep(RENEW_SECONDS)
@@ -171,5 +171,6 @@ async def _keep_seen(database: Database, me: Lease, lost: Callable[[], None]) ->
             log.exception("the lease of this process was not renewed")
 
 
-def _named(lease: Lease) -> str:
+def named(lease: Lease) -> str:
+    """Say which process it is, for an operator."""
     return f"{lease.kind}, number {lease.pid} on {lease.host}"
