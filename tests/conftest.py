@@ -5,8 +5,9 @@ Tests isolate themselves by a clinic of their own; those that change the schema 
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
@@ -17,17 +18,20 @@ import pytest
 from fastapi import FastAPI
 
 from cliniq.app import House, build_app, open_house
+from cliniq.platform.backends import Backends
 from cliniq.platform.clock import Clocks
 from cliniq.platform.embedded import embedded_server
 from cliniq.platform.migrate import migrate
 from cliniq.platform.provision import provision
 from cliniq.platform.source import Urls
+from tests.pooler import ASKED, own_pooler, through
 from tests.redis_server import own_redis
 from tests.support import SECRET, Admin, Client, Hands, SomeClinic, found_clinic
 
 COPIES = itertools.count()
 NAME = f"cliniq_test_{os.getpid()}"
 HANDS = Hands()
+BACKENDS = Backends(pooler=ASKED)
 
 
 @pytest.fixture(scope="session")
@@ -61,18 +65,28 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def urls(server: str) -> AsyncIterator[Urls]:
+def pooled(server: str) -> Iterator[Callable[[str], str]]:
+    """How the application reaches the server: through PgBouncer where CLINIQ_TEST_POOLER is set."""
+    if not ASKED:
+        yield str
+        return
+    with own_pooler(server) as port:
+        yield partial(through, port=port)
+
+
+@pytest.fixture(scope="session")
+async def urls(server: str, pooled: Callable[[str], str]) -> AsyncIterator[Urls]:
     """The migrated database that most tests share."""
     application, owner = await provision(server, NAME)
     await migrate(owner, Clocks())
-    yield Urls(application, owner)
+    yield Urls(pooled(application), owner)
     await on_server(server, f"drop database {NAME} with (force)")
 
 
 @pytest.fixture(scope="session")
 async def house(urls: Urls) -> AsyncIterator[House]:
     clocks = Clocks(lambda: HANDS.clinic, lambda: HANDS.wall)
-    async with open_house(urls.application, SECRET, 10, clocks) as house:
+    async with open_house(urls.application, SECRET, 10, clocks, BACKENDS) as house:
         yield house
 
 
@@ -110,12 +124,12 @@ async def client(app: FastAPI, hands: Hands) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
-async def own_urls(server: str, urls: Urls) -> AsyncIterator[Urls]:
+async def own_urls(server: str, urls: Urls, pooled: Callable[[str], str]) -> AsyncIterator[Urls]:
     """A migrated database of a test's own, for those that change the schema."""
     name = f"{NAME}_{next(COPIES)}"
     application, owner = await provision(server, name)
     await migrate(owner, Clocks())
-    yield Urls(application, owner)
+    yield Urls(pooled(application), owner)
     await on_server(server, f"drop database {name} with (force)")
 
 
@@ -131,7 +145,7 @@ async def own_admin(server: str, own_urls: Urls) -> AsyncIterator[Admin]:
 async def house_of(urls: Urls, clocks: Clocks | None = None, size: int = 4) -> AsyncIterator[House]:
     """Open a house on another database."""
     moving = Clocks(lambda: HANDS.clinic, lambda: HANDS.wall)
-    async with open_house(urls.application, SECRET, size, clocks or moving) as house:
+    async with open_house(urls.application, SECRET, size, clocks or moving, BACKENDS) as house:
         yield house
 
 

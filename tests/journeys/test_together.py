@@ -11,6 +11,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from cliniq.platform.source import Urls
+from tests.conftest import BACKENDS
 from tests.journeys.served import Installation, Served, free_port
 from tests.journeys.test_stop import is_alive
 
@@ -20,7 +21,11 @@ TRIES, PAUSE_SECONDS = 600, 0.05
 def installed(folder: Path, urls: Urls, **settings: str) -> Installation:
     """An installation on a database of a test's own."""
     assert urls.owner
-    database = {"CLINIQ_DATABASE_URL": urls.application, "CLINIQ_OWNER_URL": urls.owner}
+    database = {
+        "CLINIQ_DATABASE_URL": urls.application,
+        "CLINIQ_DATABASE_POOLER": "transaction" if BACKENDS.pooler else "none",
+        "CLINIQ_OWNER_URL": urls.owner,
+    }
     return Installation(folder, database | settings)
 
 

@@ -155,7 +155,7 @@ async def test_day_of_the_outbox_is_dropped_once_it_is_empty(
     with capture_logs() as journal:
         become = await detach_due(database)
     assert become[untold] == "not empty"
-    assert {"dropped"} == {what for name, what in become.items() if name != untold}
+    assert {what for name, what in become.items() if name != untold} <= {"dropped"}
     assert await attached(old_admin, untold)
     assert [each["outcome"] for each in journal if each["partition"] == untold] == ["not empty"]
     await old_admin.execute("delete from outbox")
