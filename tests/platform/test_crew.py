@@ -197,8 +197,40 @@ async def test_crew_ends_with_its_supervisor_however_that_ends(tmp_path: Path) -
     assert supervisor.stdout is not None
     assert await supervisor.stdout.readline() == b"ready\n"
     supervisor.kill()
-    await supervisor.wait()
-    await until(lambda: len(finished(tmp_path)) == 2)
+    await supervisor.communicate()  # until the last of the crew has let go of the output
+    assert len(finished(tmp_path)) == 2
+
+
+WORKERS = """
+import asyncio, sys
+from pathlib import Path
+from cliniq.cli.crews import keep_workers
+from cliniq.platform import crew
+from cliniq.platform.staffing import Bounds
+
+crew.LOOK_SECONDS = 0.05
+
+async def depths():
+    return {"email": int(Path(sys.argv[2], "depth").read_text())}
+
+words = lambda line: (sys.executable, *sys.argv[1:], str(line))
+asyncio.run(keep_workers(words, Bounds(1, 2), depths, patience=20))
+"""
+
+
+async def test_workers_come_and_go_with_the_work_and_end_on_request(tmp_path: Path) -> None:
+    depth = tmp_path / "depth"
+    depth.write_text("0")
+    words = (sys.executable, "-c", WORKERS, str(MATE), str(tmp_path), "")
+    supervisor = await asyncio.create_subprocess_exec(*words)
+    await until(lambda: len(begun(tmp_path)) == 1)
+    depth.write_text(str(10 * BUSY))
+    await until(lambda: len(begun(tmp_path)) == 2)
+    depth.write_text("0")
+    await until(lambda: len(finished(tmp_path)) == 1)
+    supervisor.send_signal(signal.SIGTERM)
+    assert await supervisor.wait() == 0
+    assert len(finished(tmp_path)) == 2
 
 
 # How large it is

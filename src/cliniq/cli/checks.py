@@ -13,6 +13,7 @@ from cliniq.platform.clock import Clocks
 from cliniq.platform.db import open_database
 from cliniq.platform.embedded import EmbeddedDatabaseRefused, is_running
 from cliniq.platform.health import complaints
+from cliniq.platform.partitions import list_all
 from cliniq.platform.processes import list_living, named
 from cliniq.platform.settings import Settings, SettingsRefused, load_settings
 from cliniq.platform.source import database_urls
@@ -84,6 +85,28 @@ async def _processes(dsn: str, settings: Settings) -> list[Finding]:
         Finding("at work", well=True, said=f"{named(each)}, since {each.started_at:%Y-%m-%d %H:%M}")
         for each in living
     ]
+
+
+async def print_partitions(console: Console) -> None:
+    """Print what is cut by range, and how long each part has to live.
+
+    Raises: SettingsRefused, EmbeddedDatabaseRefused.
+    """
+    settings = load_settings()
+    configure_logs("error")
+    pooler = settings.backends.pooler
+    async with (
+        database_urls(settings) as urls,
+        open_database(urls.application, 1, Clocks(), pooler=pooler) as database,
+    ):
+        found = await list_all(database)
+    table = Table("partition", "from", "to", "blocks", "state")
+    for each in found:
+        state = "in use" if each.is_attached else "waits to be archived"
+        due = "its time has come" if each.is_attached and each.is_due else state
+        ends = each.starts_on.isoformat(), each.ends_on.isoformat()
+        table.add_row(each.part, *ends, str(each.blocks), due)
+    console.print(table)
 
 
 def _print(console: Console, findings: list[Finding]) -> bool:

@@ -2,8 +2,17 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from signal import SIGHUP, SIGINT, SIGTERM
 from typing import Any
 
@@ -11,8 +20,9 @@ import structlog
 import uvicorn
 from typing_extensions import override
 
-from cliniq.platform.crew import Crew
+from cliniq.platform.crew import Crew, breathe
 from cliniq.platform.http.scrape import metrics_page
+from cliniq.platform.staffing import Bounds
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +78,34 @@ async def supervise(
         await work
     if crew.failed.done():
         raise CrewFailed(crew.failed.result())
+
+
+async def keep_workers(
+    words: Callable[[int], Sequence[str]],
+    bounds: Bounds,
+    depths: Callable[[], Awaitable[Mapping[str, int]]],
+    *,
+    patience: float,
+    metrics_port: int | None = None,
+    refused: int | None = None,
+) -> None:
+    """Keep between least and most processes at work, as many as the lanes need; see `supervise`.
+
+    `words` start one, by the number of the file that is its line; `patience`: seconds for what one
+    took when it is told to leave. Raises: CrewFailed.
+    """
+    crew = Crew(words, patience=patience, refused=refused)
+
+    def announce() -> None:
+        log.info("workers are at work", least=bounds.least, most=bounds.most)
+
+    await supervise(
+        crew,
+        bounds.least,
+        announce,
+        metrics_port=metrics_port,
+        tending=partial(breathe, crew, bounds, depths),
+    )
 
 
 class _Orders:

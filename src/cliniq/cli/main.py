@@ -1,4 +1,4 @@
-"""`cliniq`: up, serve, migrate, provision, openapi, doctor."""
+"""`cliniq`: up, serve, migrate, provision, openapi, doctor, partitions."""
 
 import asyncio
 import json
@@ -157,6 +157,12 @@ def doctor() -> None:
     _run(examine())
     if not healthy:
         sys.exit(1)
+
+
+@cli.command()
+def partitions() -> None:
+    """List what is cut by range, and what waits to be archived."""
+    _run(checks.print_partitions(Console()))
 
 
 @cli.command()
