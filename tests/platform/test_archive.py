@@ -11,9 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
+from rich.console import Console
 from structlog.testing import capture_logs
 
 from cliniq.app import House
+from cliniq.cli.archives import archive_due
 from cliniq.platform import partitions
 from cliniq.platform.clock import Clocks
 from cliniq.platform.migrate import migrate
@@ -402,6 +404,21 @@ async def test_empty_partition_is_archived_too(
     assert manifests[events].rows == 0
     plain = gzip.decompress(storage.objects[f"archive/security_event/{events}.csv.gz"])
     assert plain == b"event_id,recorded_at,actor_id,action,code,request_id\n"
+
+
+async def test_operator_sees_how_far_the_archiving_is(
+    old_house: House, old_admin: Admin, events: str
+) -> None:
+    seen = io.StringIO()
+    terminal = Console(file=seen, force_terminal=True, width=100)
+    made = await archive_due(terminal, old_house.entrance.database, Memory())
+    assert events in {each.part for each in made}
+    assert events in seen.getvalue()
+    assert "100%" in seen.getvalue()
+    assert await attached(old_admin, events) is None
+    journal = io.StringIO()
+    assert await archive_due(Console(file=journal), old_house.entrance.database, Memory()) == []
+    assert journal.getvalue() == ""
 
 
 async def test_tally_counts_rows_however_they_are_cut() -> None:
