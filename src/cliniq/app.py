@@ -32,6 +32,7 @@ from cliniq.platform.http.guards import Entrance
 from cliniq.platform.http.live import Topic
 from cliniq.platform.http.problems import SCHEMA, speak_problems
 from cliniq.platform.http.route import API, unguarded_doors
+from cliniq.platform.http.switchboard import Switchboard
 from cliniq.platform.limits import Limits
 from cliniq.platform.live import Hub
 from cliniq.platform.passwords import Passwords
@@ -120,7 +121,8 @@ def build_app(
     app.mount("/assets", GZipMiddleware(assets))
     _describe_problems(app)
     # Outermost, around even what FastAPI answers before any middleware of ours could see it.
-    app.middleware_stack = Envelope(app.build_middleware_stack(), app.state.metrics)
+    switchboard = Switchboard(app, app.build_middleware_stack())
+    app.middleware_stack = Envelope(switchboard, app.state.metrics)
     return app
 
 

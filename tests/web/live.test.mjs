@@ -102,15 +102,15 @@ test("who joins again after a call waits again and is no longer called", () => {
   assert.deepEqual(queue.called, []);
 });
 
-test("who is called goes from the line to the end of the calls", () => {
+test("who is called goes from the line to the calls, which stand by ticket", () => {
   const { queue } = after(
     { waiting: [1, 2, 3], called: [{ ticket: 8, room: null }] },
     event(5, "called", { ticket: 2, room: "Blue" }),
   );
   assert.deepEqual(queue.waiting, [1, 3]);
   assert.deepEqual(queue.called, [
-    { ticket: 8, room: null },
     { ticket: 2, room: "Blue" },
+    { ticket: 8, room: null },
   ]);
 });
 
@@ -125,7 +125,7 @@ test("who starts is in progress, from the calls or straight from the line", () =
     on_day: "2026-03-01",
     waiting: [1],
     called: [],
-    in_progress: [5, 8, 2],
+    in_progress: [2, 5, 8],
   });
 });
 
@@ -165,11 +165,13 @@ function happen(truth, random, issue) {
     const [ticket] = truth.waiting.splice(0, 1);
     const room = random(2) ? String(random(9)) : null;
     truth.called.push({ ticket, room });
+    truth.called.sort((one, other) => one.ticket - other.ticket);
     return ["called", { ticket, room }];
   }
   if (choice === 2 && truth.called.length) {
     const [{ ticket }] = truth.called.splice(random(truth.called.length), 1);
     truth.in_progress.push(ticket);
+    truth.in_progress.sort((one, other) => one - other);
     return ["started", { ticket }];
   }
   if (choice === 3 && truth.in_progress.length) {

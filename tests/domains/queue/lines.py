@@ -107,4 +107,5 @@ def changed(board: Board, kind: str, body: Any) -> Board:
         case _:
             raise AssertionError(kind)
     head = (board.queue_id, board.on_day, board.line_name)
-    return Board(*head, waiting, called, in_progress)
+    called.sort(key=lambda each: each.ticket)
+    return Board(*head, waiting, called, sorted(in_progress))

@@ -38,10 +38,16 @@ def ensure_may_follow(now: EntryStatus, then: EntryStatus) -> None:
 
 
 def draw_board(head: QueueHead, rows: Sequence[BoardRow]) -> Board:
-    """Lay rows out as a board; those called or seen stand by ticket."""
+    """Lay rows out as a board; those called or seen stand by ticket.
+
+    By no clock: of two calls at once the earlier may commit, and so be told, last.
+    """
 
     def of(status: EntryStatus) -> list[BoardRow]:
-        return sorted((row for row in rows if row.status is status), key=lambda row: row.place)
+        def order(row: BoardRow) -> int:
+            return row.place if status is EntryStatus.WAITING else row.ticket
+
+        return sorted((row for row in rows if row.status is status), key=order)
 
     return Board(
         head.queue_id,

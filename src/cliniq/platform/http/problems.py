@@ -70,13 +70,14 @@ SCHEMA: dict[str, Any] = {
 
 def speak_problems(app: FastAPI) -> None:
     """Have every refusal rendered here."""
-    app.add_exception_handler(Problem, _say)
-    app.add_exception_handler(RequestValidationError, _say)
-    app.add_exception_handler(HTTPException, _say)
-    app.add_exception_handler(Exception, _say)
+    app.add_exception_handler(Problem, say)
+    app.add_exception_handler(RequestValidationError, say)
+    app.add_exception_handler(HTTPException, say)
+    app.add_exception_handler(Exception, say)
 
 
-async def _say(request: Request, error: Exception) -> Response:
+async def say(request: Request, error: Exception) -> Response:
+    """Answer with a refusal; what is unexpected is logged."""
     problem = _as_problem(error)
     exchange = exchange_of(request)
     exchange.code = problem.code

@@ -21,6 +21,7 @@ from cliniq.platform.http.body import StrictRequest
 from cliniq.platform.http.exchange import exchange_of
 from cliniq.platform.http.guards import Policy, signed_in
 from cliniq.platform.http.problems import joined, problems
+from cliniq.platform.http.reader import reader_of
 
 API = "/api/v1"
 
@@ -68,22 +69,35 @@ class GuardedRoute(APIRoute):
 
     @override
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Read bodies strictly, and say which route serves the exchange."""
-        handle = super().get_route_handler()
+        """Answer as the switchboard does, should a request come by way of the framework."""
+        serve = self.serving()
+
+        async def handle(request: Request) -> Response:
+            return await serve(StrictRequest(request.scope, request.receive))
+
+        return handle
+
+    def serving(self) -> Callable[[StrictRequest], Coroutine[Any, Any, Response]]:
+        """Say how a request is answered: read strictly, and behind the door.
+
+        Raises: TypeError for a handler that takes what is never read.
+        """
         template = f"{self.base}{self.path}"
+        reader = reader_of(self.dependant)
 
-        async def strict(request: Request) -> Response:
+        async def serve(request: StrictRequest) -> Response:
             exchange_of(request).route = template
-            bounded = StrictRequest(request.scope, request.receive)
             try:
-                bounded.ensure_bounded()
-                return await handle(bounded)
+                request.ensure_bounded()
+                given = await reader.read(request)
             except (RequestValidationError, HTTPException):
-                if self.asks_who:  # 401 goes before 422 and 413: the framework reads the body first
-                    signed_in(bounded)
+                if self.asks_who:  # 401 goes before 422 and 413: the body is read before the door
+                    signed_in(request)
                 raise
+            answer: Response = await reader.call(**given)
+            return answer
 
-        return strict
+        return serve
 
 
 class RootRoute(GuardedRoute):

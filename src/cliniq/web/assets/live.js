@@ -10,8 +10,8 @@
  * @property {string} queue_id
  * @property {string} on_day
  * @property {number[]} waiting                                 ticket numbers, the next one first
- * @property {{ticket: number, room: string | null}[]} called   in the order of the calls
- * @property {number[]} in_progress
+ * @property {{ticket: number, room: string | null}[]} called   by ticket
+ * @property {number[]} in_progress                             by ticket
  *
  * @typedef {object} LiveState
  * @property {string} topic
@@ -59,25 +59,28 @@ function join(queue, { ticket, position }) {
 }
 
 /**
- * Go from the waiting line to the end of those who were called.
+ * Go from the waiting line to those who were called, who stand by ticket: of two calls at once
+ * nobody knows which was first.
  * @param {Queue} queue
  * @param {EventFrame["body"]} body
  * @returns {Queue}
  */
 function call(queue, { ticket, room }) {
   const without = leave(queue, ticket);
-  return { ...without, called: [...without.called, { ticket, room: room || null }] };
+  const called = [...without.called, { ticket, room: room || null }];
+  return { ...without, called: called.sort((one, other) => one.ticket - other.ticket) };
 }
 
 /**
- * Be seen.
+ * Be seen; those who are stand by ticket too.
  * @param {Queue} queue
  * @param {EventFrame["body"]} body
  * @returns {Queue}
  */
 function start(queue, { ticket }) {
   const without = leave(queue, ticket);
-  return { ...without, in_progress: [...without.in_progress, ticket] };
+  const seen = [...without.in_progress, ticket];
+  return { ...without, in_progress: seen.sort((one, other) => one - other) };
 }
 
 /**
