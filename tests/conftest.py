@@ -5,8 +5,9 @@ Tests isolate themselves by a clinic of their own; those that change the schema 
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from cliniq.app import House, build_app, open_house
-from cliniq.platform.backends import ALONE, Backends
+from cliniq.platform.backends import Backends
 from cliniq.platform.clock import Clocks
 from cliniq.platform.embedded import embedded_server
 from cliniq.platform.migrate import migrate
@@ -27,6 +28,7 @@ from cliniq.platform.provision import provision
 from cliniq.platform.source import Urls
 from cliniq.platform.traces import keep_traces
 from cliniq.worker import REGISTRY
+from tests.pooler import ASKED, own_pooler, through
 from tests.redis_server import own_redis
 from tests.relays import free_leases
 from tests.support import KEYED, SECRET, Admin, Client, Hands, SomeClinic, found_clinic
@@ -34,6 +36,7 @@ from tests.support import KEYED, SECRET, Admin, Client, Hands, SomeClinic, found
 COPIES = itertools.count()
 NAME = f"cliniq_test_{os.getpid()}"
 HANDS = Hands()
+BACKENDS = Backends(pooler=ASKED)
 
 
 @pytest.fixture(scope="session")
@@ -67,18 +70,28 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def urls(server: str) -> AsyncIterator[Urls]:
+def pooled(server: str) -> Iterator[Callable[[str], str]]:
+    """How the application reaches the server: through PgBouncer where CLINIQ_TEST_POOLER is set."""
+    if not ASKED:
+        yield str
+        return
+    with own_pooler(server) as port:
+        yield partial(through, port=port)
+
+
+@pytest.fixture(scope="session")
+async def urls(server: str, pooled: Callable[[str], str]) -> AsyncIterator[Urls]:
     """The migrated database that most tests share."""
     application, owner = await provision(server, NAME)
     await migrate(owner, Clocks())
-    yield Urls(application, owner)
+    yield Urls(pooled(application), owner)
     await on_server(server, f"drop database {NAME} with (force)")
 
 
 @pytest.fixture(scope="session")
 async def house(urls: Urls) -> AsyncIterator[House]:
     clocks = Clocks(lambda: HANDS.clinic, lambda: HANDS.wall)
-    async with open_house(urls.application, SECRET, 10, clocks, promises=None) as house:
+    async with open_house(urls.application, SECRET, 10, clocks, BACKENDS, None) as house:
         yield house
 
 
@@ -134,12 +147,12 @@ def spans() -> Iterator[InMemorySpanExporter]:
 
 
 @pytest.fixture
-async def own_urls(server: str, urls: Urls) -> AsyncIterator[Urls]:
+async def own_urls(server: str, urls: Urls, pooled: Callable[[str], str]) -> AsyncIterator[Urls]:
     """A migrated database of a test's own, for those that change the schema."""
     name = f"{NAME}_{next(COPIES)}"
     application, owner = await provision(server, name)
     await migrate(owner, Clocks())
-    yield Urls(application, owner)
+    yield Urls(pooled(application), owner)
     await on_server(server, f"drop database {name} with (force)")
 
 
@@ -156,7 +169,7 @@ async def house_of(
     urls: Urls,
     clocks: Clocks | None = None,
     size: int = 4,
-    backends: Backends = ALONE,
+    backends: Backends = BACKENDS,
     *,
     relays: bool = False,
 ) -> AsyncIterator[House]:

@@ -30,10 +30,12 @@ from cliniq.kernel.ids import ClinicId
 from cliniq.kernel.scope import GuestScope, PlatformScope
 from cliniq.platform import live_store
 from cliniq.platform.backends import ALONE, Backends
+from cliniq.platform.bus import Bus
 from cliniq.platform.cache import Cache, open_cache
 from cliniq.platform.cached import Cached, forget
 from cliniq.platform.clock import Clocks
 from cliniq.platform.db import Beside, Database, open_database, open_read_unit
+from cliniq.platform.health import Pulse, open_pulse
 from cliniq.platform.http import files, system
 from cliniq.platform.http import live as live_http
 from cliniq.platform.http.address import Proxies
@@ -96,6 +98,7 @@ class House:
     relay: Relay
     outbound: Outbound
     metrics: Metrics
+    pulse: Pulse
 
 
 @asynccontextmanager
@@ -115,43 +118,45 @@ async def open_house(
     keyring, metrics = Keyring(master), Metrics()
     tokens = AccessTokens(keyring, clocks.wall)
     storage = open_storage(backends, keyring, clocks.wall)
-    slow = slow_log(backends.slow_query_ms, metrics.count_slow)
     async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
         passwords = stack.enter_context(Passwords())
-        bus = await stack.enter_async_context(open_bus(backends.redis_url))
-        cache = await stack.enter_async_context(open_cache(backends.redis_url, bus))
-        outbound = await stack.enter_async_context(open_outbound(clocks.wall, metrics))
-        hub, bell = Hub(bus), Bell(bus)
-        database = await stack.enter_async_context(
-            open_database(dsn, pool_size, clocks, Beside(bell.ring, lane_waker(bus), cache, slow))
-        )
-        limits = await stack.enter_async_context(
-            open_limits(backends.redis_url, database, keyring.key("limits"))
-        )
-        spent = await stack.enter_async_context(
-            open_spent(backends.redis_url, database, clocks.wall)
-        )
-        relay = Relay(database, bus, bell, (promises or NO_PROMISES).forward)
-        metrics.show([*relay.figures.collectors, CacheCounts(cache.counts)])
+        pulse = await enter(open_pulse(dsn, backends))
+        outbound = await enter(open_outbound(clocks.wall, metrics))
+        database, bus, bell = await _open_base(stack, dsn, pool_size, clocks, backends, metrics)
+        hub, relay = Hub(bus), Relay(database, bus, bell, (promises or NO_PROMISES).forward)
+        limits = await enter(open_limits(backends.redis_url, database, keyring.key("limits")))
+        spent = await enter(open_spent(backends.redis_url, database, clocks.wall))
+        metrics.show(relay.figures.collectors)
         if promises is not None:
-            await stack.enter_async_context(relay.running())
+            await enter(relay.running())
         doorkeeper = Doorkeeper(tokens, clocks.wall)
         passes = Passes(keyring, clocks.wall, spent)
-        entrance = Entrance(
-            database,
-            doorkeeper,
-            keyring,
-            hub,
-            limits,
-            bus,
-            storage,
-            passes,
-            scaled(PACES, backends.rate_scale),
-        )
+        paces = scaled(PACES, backends.rate_scale)
+        entrance = Entrance(database, doorkeeper, keyring, hub, limits, bus, storage, passes, paces)
         desk = SignInDesk(database, passwords, tokens, keyring, limits, hub, hint_at)
         await hub.open(partial(_read_epoch, database))
         stack.callback(hub.close)
-        yield House(entrance, desk, passwords, relay, outbound, metrics)
+        yield House(entrance, desk, passwords, relay, outbound, metrics, pulse)
+
+
+async def _open_base(
+    stack: AsyncExitStack,
+    dsn: str,
+    pool_size: int,
+    clocks: Clocks,
+    backends: Backends,
+    metrics: Metrics,
+) -> tuple[Database, Bus, Bell]:
+    """Open the database and what stands beside it."""
+    bus = await stack.enter_async_context(open_bus(backends.redis_url))
+    cache = await stack.enter_async_context(open_cache(backends.redis_url, bus))
+    metrics.show([CacheCounts(cache.counts)])
+    bell = Bell(bus)
+    slow = slow_log(backends.slow_query_ms, metrics.count_slow)
+    beside = Beside(bell.ring, lane_waker(bus), cache, slow)
+    opening = open_database(dsn, pool_size, clocks, beside, pooler=backends.pooler)
+    return await stack.enter_async_context(opening), bus, bell
 
 
 async def _read_epoch(database: Database) -> str:
@@ -179,10 +184,12 @@ def build_app(
     app.state.address = address
     app.state.topics = TOPICS
     app.state.metrics = house.metrics if house is not None else Metrics()
+    app.state.metrics_of_all = None
     app.state.stage = stage
     if house is not None:
         app.state.entrance = house.entrance
         app.state.sign_in_desk = house.desk
+        app.state.pulse = house.pulse
     speak_problems(app)
     for room in ROOMS:
         app.include_router(room.router, prefix=API)

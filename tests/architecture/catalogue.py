@@ -28,6 +28,15 @@ from tests.architecture.declared import (
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
+# How long to wait, and how values are written as text: whoever calls may have other habits.
+HARMLESS = (
+    "lock_timeout=",
+    "TimeZone=",
+    "DateStyle=",
+    "IntervalStyle=",
+    "bytea_output=",
+    "extra_float_digits=",
+)
 _NOT_OURS = "nspname !~ '^pg_' and nspname <> 'information_schema'"
 
 
@@ -144,7 +153,7 @@ async def check_definers(db: Connection) -> None:
         setting
         for each in found
         for setting in each["proconfig"] or ["nothing is set"]
-        if not setting.startswith("lock_timeout=")
+        if not setting.startswith(HARMLESS)
     }
     same(paths, {"search_path=public, pg_temp"})
 

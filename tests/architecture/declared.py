@@ -39,8 +39,9 @@ site                 clinic=here person=clinics
 """
 # Of the installation, not of a clinic, and in nobody's sight but the platform's, if that.
 UNWALLED = set(
-    "account installation_role job_pace job_progress job_tick limit_window live_epoch live_pass "
-    "partitioned relay relay_lease role_grant schema_step session".split()
+    "account detached_partition installation_role job_pace job_progress job_tick limit_window "
+    "live_epoch live_pass partitioned process relay relay_lease role_grant schema_step "
+    "session".split()
 )
 # Not our tables: as pgqueuer makes them, so that its release and our migration can be compared.
 # They hold ids and words of our own; who may read a clinic's jobs is the platform alone.
@@ -120,6 +121,7 @@ platform relay                select insert update delete
 platform relay_lease          select update
 platform pgqueuer             select update delete
 platform pgqueuer_log         select insert delete
+platform process              select insert update delete
 platform schema_step          select
 platform security_event       insert
 platform session              select insert update
@@ -145,19 +147,25 @@ person   show_board()         execute
 person   slot_span()          execute
 person   take_own_seat()      execute
 platform current_clinic()     execute
+platform detach_partition()   execute
+platform drop_partition()     execute
 platform drop_stale_keys()    execute
 platform finish_job()         execute
+platform list_partitions()    execute
 platform open_partitions()    execute
 platform promise_any_jobs()   execute
 platform rank_jobs()          execute
+platform read_partition()     execute
 platform record_denial()      execute
+platform take_time()          execute
 platform wind_back_turns()    execute
 """
 # What runs as the owner, above the walls: the seats, numbers without people, upkeep.
 DEFINERS = set(
-    "count_ahead count_in_stretch cut_stretches drop_stale_keys finish_job follow_who_comes "
-    "follow_who_moves open_partitions promise_any_jobs promise_jobs prove_session rank_jobs "
-    "record_denial show_board take_own_seat take_seat take_work_seat wind_back_turns".split()
+    "count_ahead count_in_stretch cut_stretches detach_partition drop_partition drop_stale_keys "
+    "finish_job follow_who_comes follow_who_moves list_partitions open_partitions "
+    "promise_any_jobs promise_jobs prove_session rank_jobs read_partition record_denial "
+    "show_board take_own_seat take_seat take_work_seat wind_back_turns".split()
 )
 
 # Keys that may do without the clinic: persons and accounts belong to the installation.

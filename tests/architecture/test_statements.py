@@ -52,6 +52,9 @@ OWNED = {
     " take_turns wind_back_turns",
     "limits": "limit_window",
     "live": "live_epoch live_pass",
+    "partitions": "detach_partition detached_partition drop_partition list_partitions "
+    "read_partition take_time",
+    "processes": "process",
     "relay": "relay relay_lease",
 }
 # An appointment is found by the start that its booking holds, so that one partition is read.

@@ -9,6 +9,7 @@ import pytest
 from cliniq.app import House, open_house
 from cliniq.platform.clock import Clocks, utc_now
 from cliniq.platform.source import Urls
+from tests.conftest import BACKENDS
 from tests.journeys import sizes
 from tests.journeys.served import Installation, Served
 from tests.support import SECRET, SomeClinic, found_clinic
@@ -19,7 +20,7 @@ Note = Callable[..., None]
 @pytest.fixture(scope="session")
 async def real_house(urls: Urls) -> AsyncIterator[House]:
     """A house of the test's own process, on real clocks as the server's."""
-    async with open_house(urls.application, SECRET, 6, Clocks(), promises=None) as house:
+    async with open_house(urls.application, SECRET, 6, Clocks(), BACKENDS, None) as house:
         yield house
 
 
@@ -32,7 +33,11 @@ async def clinic(real_house: House) -> SomeClinic:
 def installation(urls: Urls, tmp_path_factory: pytest.TempPathFactory) -> Installation:
     """What it takes to serve the shared database."""
     assert urls.owner
-    settings = {"CLINIQ_DATABASE_URL": urls.application, "CLINIQ_OWNER_URL": urls.owner}
+    settings = {
+        "CLINIQ_DATABASE_URL": urls.application,
+        "CLINIQ_DATABASE_POOLER": "transaction" if BACKENDS.pooler else "none",
+        "CLINIQ_OWNER_URL": urls.owner,
+    }
     return Installation(Path(tmp_path_factory.mktemp("serve")), settings)
 
 

@@ -16,8 +16,11 @@ from cliniq.platform.backends import Backends, StorageAddress, read_storage_addr
 from cliniq.platform.cache import NOBODY
 from cliniq.platform.cache_shelf import Shelf
 from cliniq.platform.clock import Clocks
+from cliniq.platform.db import open_database
 from cliniq.platform.embedded import EmbeddedDatabaseRefused, is_running
 from cliniq.platform.health import complaints, count_held
+from cliniq.platform.partitions import list_all
+from cliniq.platform.processes import list_living, named
 from cliniq.platform.settings import Settings, SettingsRefused, load_settings
 from cliniq.platform.signing import Keyring
 from cliniq.platform.source import database_urls
@@ -73,15 +76,17 @@ async def _database(settings: Settings) -> list[Finding]:
         if settings.database_url is None and not is_running(settings.data_dir / "postgres"):
             return [Finding("PostgreSQL", well=True, said="not running; `cliniq up` starts it")]
         async with database_urls(settings) as urls:
-            wrong = await complaints(urls.application)
-            held = 0 if wrong else await count_held(urls.application)
+            if wrong := await complaints(urls.application):
+                return [Finding("PostgreSQL", well=False, said=each) for each in wrong]
+            return [
+                Finding("PostgreSQL", well=True, said="reachable, and as it should be"),
+                _held(await count_held(urls.application)),
+                *await _processes(urls.application, settings),
+            ]
     except EmbeddedDatabaseRefused as refusal:
         return [Finding("PostgreSQL", well=False, said=str(refusal))]
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return [Finding("PostgreSQL", well=False, said=f"does not answer: {error}")]
-    if wrong:
-        return [Finding("PostgreSQL", well=False, said=each) for each in wrong]
-    return [Finding("PostgreSQL", well=True, said="reachable, and as it should be"), _held(held)]
 
 
 def _held(count: int) -> Finding:
@@ -117,6 +122,38 @@ async def _storage(backends: Backends) -> Finding:
 
 def _is_to_be_made(address: StorageAddress) -> bool:
     return address.kind == "file" and not Path(address.path).exists()
+
+
+async def _processes(dsn: str, settings: Settings) -> list[Finding]:
+    pooler = settings.backends.pooler
+    async with open_database(dsn, 1, Clocks(), pooler=pooler) as database:
+        living = await list_living(database)
+    return [
+        Finding("at work", well=True, said=f"{named(each)}, since {each.started_at:%Y-%m-%d %H:%M}")
+        for each in living
+    ]
+
+
+async def print_partitions(console: Console) -> None:
+    """Print what is cut by range, and how long each part has to live.
+
+    Raises: SettingsRefused, EmbeddedDatabaseRefused.
+    """
+    settings = load_settings()
+    configure_logs("error")
+    pooler = settings.backends.pooler
+    async with (
+        database_urls(settings) as urls,
+        open_database(urls.application, 1, Clocks(), pooler=pooler) as database,
+    ):
+        found = await list_all(database)
+    table = Table("partition", "from", "to", "blocks", "state")
+    for each in found:
+        state = "in use" if each.is_attached else "waits to be archived"
+        due = "its time has come" if each.is_attached and each.is_due else state
+        ends = each.starts_on.isoformat(), each.ends_on.isoformat()
+        table.add_row(each.part, *ends, str(each.blocks), due)
+    console.print(table)
 
 
 def _print(console: Console, findings: list[Finding]) -> bool:

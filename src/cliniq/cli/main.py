@@ -1,4 +1,4 @@
-"""`cliniq`: up, serve, worker, jobs, facts, migrate, provision, openapi, asyncapi, doctor."""
+"""`cliniq`: up, serve, worker, migrate, provision, jobs, facts, partitions, openapi, doctor."""
 
 import asyncio
 import json
@@ -17,24 +17,39 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from cliniq import __version__
 from cliniq import app as composition
-from cliniq.cli import checks, facts, server
+from cliniq.cli import checks, facts, server, work
+from cliniq.cli.crews import CrewFailed
 from cliniq.cli.jobs import jobs_commands
+from cliniq.cli.server import REFUSED
 from cliniq.platform.clock import Clocks
 from cliniq.platform.embedded import EmbeddedDatabaseRefused
 from cliniq.platform.http.asyncapi import describe_live
 from cliniq.platform.migrate import MigrationRefused
 from cliniq.platform.migrate import migrate as run_migrations
+from cliniq.platform.processes import LeaseRefused
 from cliniq.platform.provision import provision as make_roles
 from cliniq.platform.settings import SettingsRefused, load_settings
 from cliniq.platform.source import database_urls, owner_of
+from cliniq.platform.staffing import Bounds
 from cliniq.platform.telemetry import configure_logs
 
-REFUSED = 2
+REFUSALS = (
+    SettingsRefused,
+    EmbeddedDatabaseRefused,
+    MigrationRefused,
+    LeaseRefused,
+    server.StartRefused,
+)
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Cliniq runs clinics.")
 held = typer.Typer(no_args_is_help=True, help="Facts that are held, and their release.")
 cli.add_typer(held, name="facts")
 console = Console(stderr=True)
+
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, help="Metrics of all processes on this port of 127.0.0.1."),
+]
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -42,9 +57,12 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(work)
-    except (SettingsRefused, EmbeddedDatabaseRefused, MigrationRefused, server.StartRefused) as no:
+    except REFUSALS as no:
         _say(str(no))
         sys.exit(REFUSED)
+    except CrewFailed as no:
+        _say(str(no))
+        sys.exit(no.code)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         _say(f"the database does not answer: {error}")
         sys.exit(REFUSED)
@@ -63,15 +81,45 @@ def up(
 
 
 @cli.command()
-def serve() -> None:
-    """Serve a database that is migrated already."""
-    _run(server.serve_only())
+def serve(
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes that share the port; two need Redis.")
+    ] = 1,
+    metrics_port: MetricsPort = None,
+) -> None:
+    """Serve a database that is migrated already. SIGHUP replaces the processes one by one."""
+    if workers == 1 and metrics_port is None:
+        _run(server.serve_only())
+    else:
+        _run(server.serve_together(workers, metrics_port))
+
+
+@cli.command(hidden=True)
+def member(listener: int, line: int) -> None:
+    """Serve as one of a crew; its supervisor starts it."""
+    _run(server.serve_as_member(listener, line))
 
 
 @cli.command()
-def worker() -> None:
+def worker(
+    least: Annotated[int, typer.Option("--min", min=1, max=64, help="Processes at the least.")] = 1,
+    most: Annotated[
+        int | None, typer.Option("--max", min=1, max=64, help="At the most, while much waits.")
+    ] = None,
+    metrics_port: MetricsPort = None,
+) -> None:
     """Work off jobs, of a database that is migrated already."""
-    _run(server.work_only())
+    bounds = Bounds(least, max(least, most or least))
+    if bounds.most == 1 and metrics_port is None:
+        _run(work.work_alone())
+    else:
+        _run(work.work_together(bounds, metrics_port))
+
+
+@cli.command(hidden=True)
+def work_member(line: int) -> None:
+    """Work as one of a crew; its supervisor starts it."""
+    _run(work.work_as_member(line))
 
 
 @cli.command()
@@ -166,6 +214,12 @@ cli.add_typer(jobs_commands(_run), name="jobs")
 
 
 @cli.command()
+def partitions() -> None:
+    """List what is cut by range, and what waits to be archived."""
+    _run(checks.print_partitions(Console()))
+
+
+@cli.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
@@ -177,3 +231,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with suppress(KeyboardInterrupt):
         cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -44,6 +44,7 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 log = structlog.get_logger(__name__)
 
+STATEMENTS = 100  # that each connection keeps prepared
 PATIENCE_SECONDS = 5  # for a free connection, or for the last answer before the end
 WAITING_PER_CONNECTION = 100  # whoever comes to a longer queue is turned away at once
 
@@ -67,6 +68,7 @@ ABSENT = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.InternalClientError,  # how asyncpg says that a connection died between two statements
+    asyncpg.ProtocolViolationError,  # how PgBouncer says that it has no server to give
 )
 
 
@@ -450,6 +452,8 @@ async def open_database(
     size: int,
     clocks: Clocks,
     beside: Beside = ALONE,
+    *,
+    pooler: bool = False,
 ) -> AsyncIterator[Database]:
     """Open the three pools. Nothing to reset on release: a unit leaves nothing behind.
 
@@ -458,15 +462,26 @@ async def open_database(
     pools: list[Pool] = []
     try:
         for each in (size, size, max(2, size // 3)):
-            pool = await asyncpg.create_pool(dsn, min_size=1, max_size=each, reset=_leave_as_is)
-            pools.append(pool)
+            pool = await open_pool(dsn, each, pooler=pooler)
+            pools.append(pool)  # one by one: what was opened is closed, whatever comes
         clinic, person, platform = pools
         yield Database(clinic, person, platform, clocks, beside)
     finally:
-        await _close(pools)
+        await close_pools(pools)
 
 
-async def _close(pools: Sequence[Pool]) -> None:
+async def open_pool(dsn: str, size: int, *, pooler: bool) -> Pool:
+    """Open one pool. Behind a pooler no statement stays prepared: the next may be elsewhere."""
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=1,
+        max_size=size,
+        reset=_leave_as_is,
+        statement_cache_size=0 if pooler else STATEMENTS,
+    )
+
+
+async def close_pools(pools: Sequence[Pool]) -> None:
     """Close pools: wait for whoever is still served, but not for a server that says nothing."""
     closing = [asyncio.ensure_future(pool.close()) for pool in pools]
     try:

@@ -1,26 +1,83 @@
 """What must be true of the database before anyone is served, each as one sentence."""
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
 import asyncpg
 
 from cliniq.kernel.problem import DependencyUnavailable
-from cliniq.platform.db import Database
+from cliniq.platform.backends import Backends
+from cliniq.platform.db import Pool, close_pools, open_pool
 from cliniq.platform.migrate import steps
 from cliniq.platform.provision import LIMITS, SEATS
+from cliniq.platform.redis_link import Link, make_link
 
 OLDEST = 15
 PATIENCE_SECONDS = 2
 
 
-async def ensure_serves(database: Database) -> None:
-    """Have the database answer something.
+class Pulse:
+    """Feels whether what Cliniq leans on answers, over connections that no work can use up."""
 
-    Raises: DEPENDENCY_UNAVAILABLE 503 where none comes within two seconds.
-    """
+    def __init__(self, pool: Pool, redis: Link | None) -> None:
+        self._pool = pool
+        self._redis = redis
+        self._asking: dict[str, asyncio.Task[None]] = {}
+
+    async def ensure_serves(self) -> list[str]:
+        """Have the database answer something; name what else stays away, without which we go on.
+
+        Raises: DEPENDENCY_UNAVAILABLE 503 where no answer comes within two seconds.
+        """
+        questions = {"postgresql": self._ask_database}
+        if self._redis is not None:
+            questions["redis"] = self._ask_redis
+        silent = await self._silent(questions)
+        if "postgresql" in silent:
+            raise DependencyUnavailable("postgresql")
+        return silent
+
+    async def _silent(self, questions: Mapping[str, Callable[[], Awaitable[None]]]) -> list[str]:
+        """Ask all at once; name who does not answer in time. Who is being asked is not again."""
+        for name, ask in questions.items():
+            if name not in self._asking or self._asking[name].done():
+                self._asking[name] = asyncio.ensure_future(ask())
+        asking = {name: self._asking[name] for name in questions}
+        await asyncio.wait(asking.values(), timeout=PATIENCE_SECONDS)
+        return [name for name, task in asking.items() if not task.done() or task.exception()]
+
+    async def _ask_database(self) -> None:
+        async with self._pool.acquire(timeout=PATIENCE_SECONDS) as connection:
+            # By the simple protocol, which a pooler carries in one piece.
+            await connection.execute("select 1", timeout=PATIENCE_SECONDS)
+
+    async def _ask_redis(self) -> None:
+        assert self._redis is not None  # noqa: S101 - or it would not be asked
+        await self._redis.echo("")
+
+    async def forget(self) -> None:
+        """Wait for nobody any more."""
+        for task in self._asking.values():
+            task.cancel()
+        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+
+
+@asynccontextmanager
+async def open_pulse(dsn: str, backends: Backends) -> AsyncIterator[Pulse]:
+    """Open a connection to each, apart from those of the work."""
+    pool = await open_pool(dsn, 1, pooler=backends.pooler)
+    redis: Link | None = None
+    if backends.redis_url is not None:
+        redis = make_link(backends.redis_url, PATIENCE_SECONDS, retries=1, most=2)
+    pulse = Pulse(pool, redis)
     try:
-        async with database.platform.acquire(timeout=PATIENCE_SECONDS) as connection:
-            await connection.fetchval("select 1", timeout=PATIENCE_SECONDS)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        raise DependencyUnavailable("postgresql") from None
+        yield pulse
+    finally:
+        await pulse.forget()
+        await close_pools([pool])
+        if redis is not None:
+            await redis.aclose()
 
 
 async def complaints(dsn: str) -> list[str]:
@@ -28,11 +85,13 @@ async def complaints(dsn: str) -> list[str]:
 
     Raises: OSError or asyncpg.PostgresError where it cannot be reached at all.
     """
-    connection = await asyncpg.connect(dsn, timeout=5)
+    # In one transaction and with nothing kept, so that a pooler may stand between.
+    connection = await asyncpg.connect(dsn, timeout=5, statement_cache_size=0)
     try:
-        if wrong := await _of_the_server(connection):
-            return wrong
-        return await _of_the_schema(connection)
+        async with connection.transaction(readonly=True):
+            if wrong := await _of_the_server(connection):
+                return wrong
+            return await _of_the_schema(connection)
     finally:
         await connection.close()
 
@@ -94,7 +153,7 @@ async def _of_the_server(connection: "asyncpg.Connection[asyncpg.Record]") -> li
 
 
 async def _of_the_schema(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
-    await connection.execute("set role cliniq_platform")  # the login itself may read nothing
+    await connection.execute("set local role cliniq_platform")  # the login itself may read nothing
     if await connection.fetchval("select to_regclass('schema_step')") is None:
         return ["The database is empty: run `cliniq migrate`."]
     done = {row["name"] for row in await connection.fetch("select name from schema_step")}

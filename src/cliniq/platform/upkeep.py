@@ -1,4 +1,4 @@
-"""What must be done now and then whatever else happens: partitions ahead, what is stale away."""
+"""What must be done now and then: partitions opened ahead, old ones and what is stale put away."""
 
 import asyncio
 
@@ -9,6 +9,7 @@ from cliniq.platform import events_store, limits_store, live_store, relay_store
 from cliniq.platform.db import Database, open_unit
 from cliniq.platform.idempotency import drop_stale_keys
 from cliniq.platform.limits_durable import STALE
+from cliniq.platform.partitions import detach_due
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +22,7 @@ async def keep_up(database: Database) -> None:
         wait = EVERY_SECONDS
         try:
             await upkeep(database)
+            await detach_due(database)
         except Exception:
             log.exception("upkeep failed")
             wait = 60

@@ -1,17 +1,20 @@
 """Routes at the root: pages, health, metrics, the documents that describe the API."""
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib import resources
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 
 from cliniq.kernel.problem import DependencyUnavailable, NotFound, Problem
 from cliniq.kernel.record import Record
-from cliniq.platform.health import ensure_serves
+from cliniq.platform.db import Pool
+from cliniq.platform.health import Pulse
 from cliniq.platform.http.asyncapi import describe_live
-from cliniq.platform.http.guards import entrance_of, public
+from cliniq.platform.http.guards import Entrance, public
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import Content, RootRoute
 from cliniq.platform.http.terms import terms
@@ -32,6 +35,13 @@ class Health(Record, frozen=True):
     """Whether the process is well."""
 
     status: str
+
+
+class Readiness(Record, frozen=True):
+    """Whether requests should come here: `ready`, or `degraded` without what is `missing`."""
+
+    status: str
+    missing: list[str]
 
 
 class ProblemKind(Record, frozen=True):
@@ -78,32 +88,45 @@ async def get_startup(door: Network) -> Health:
 
 
 @router.get("/health/ready", responses=problems(DependencyUnavailable), **UNCOUNTED)
-async def get_readiness(door: Network, request: Request) -> Health:
-    """Say that the database serves."""
-    await ensure_serves(entrance_of(request).database)
-    return Health("ready")
+async def get_readiness(door: Network, request: Request) -> Readiness:
+    """Say that the database serves. Without Redis we serve on, more slowly: that is no refusal."""
+    pulse: Pulse = request.app.state.pulse
+    missing = await pulse.ensure_serves()
+    return Readiness("degraded" if missing else "ready", missing)
 
 
 @router.get("/metrics", include_in_schema=False, response_model=None, **UNCOUNTED)
 async def get_metrics(door: Network, request: Request) -> Content:
-    """Write the metrics for Prometheus."""
-    metrics: Metrics = request.app.state.metrics
-    entrance = entrance_of(request)
+    """Write the metrics for Prometheus: of all processes of this crew, whichever is asked."""
+    of_all: Callable[[], Awaitable[bytes]] | None = request.app.state.metrics_of_all
+    text = b""
+    if of_all is not None:
+        with suppress(OSError, TimeoutError):  # the supervisor has gone, and we are about to
+            text = await of_all()
+    text = text or await exposition(request.app)
+    return Content(text, "text/plain; version=0.0.4; charset=utf-8")
+
+
+async def exposition(app: FastAPI) -> bytes:
+    """Write the metrics of this process alone."""
+    metrics: Metrics = app.state.metrics
+    entrance: Entrance = app.state.entrance
     metrics.sockets.set(len(entrance.hub))
     metrics.unshared_hits.set(entrance.limits.unshared)
     database = entrance.database
-    for name, pool in (
-        ("clinic", database.clinic),
-        ("person", database.person),
-        ("platform", database.platform),
-    ):
+    pools: dict[str, Pool] = {
+        "clinic": database.clinic,
+        "person": database.person,
+        "platform": database.platform,
+    }
+    for name, pool in pools.items():
         idle = pool.get_idle_size()
         metrics.connections.labels(name, "idle").set(idle)
         metrics.connections.labels(name, "busy").set(pool.get_size() - idle)
     for role in SEATS:
         metrics.waiting.labels(role).set(database.waiting[role])
     await measure_jobs(database, metrics)
-    return Content(metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
+    return metrics.exposition()
 
 
 @router.get("/problems/{code}", responses=problems(NotFound))
