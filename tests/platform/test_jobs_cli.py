@@ -27,7 +27,9 @@ WIDE = {"COLUMNS": "300"}
 
 
 @pytest.fixture
-def settings(urls: Urls) -> dict[str, str]:
+def settings(urls: Urls, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment of an operator; the logs of this process stay as they are."""
+    monkeypatch.setattr("cliniq.cli.jobs.configure_logs", lambda _level: None)
     return {"CLINIQ_DATABASE_URL": urls.application, "CLINIQ_SECRET": SECRET}
 
 

@@ -143,6 +143,9 @@ async def test_metrics_count_routes_and_codes_and_nobody(said: Said) -> None:
     assert {name.removesuffix("_created") for name in families} == {
         "cliniq_http_request_seconds",
         "cliniq_problems",
+        "cliniq_job_runs",
+        "cliniq_jobs",
+        "cliniq_jobs_oldest_seconds",
         "cliniq_live_sockets",
         "cliniq_limits_unshared_hits",
         "cliniq_database_connections",
