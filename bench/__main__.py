@@ -11,7 +11,7 @@ from bench.report import BenchFailed, Result, show
 from bench.rounds import Options
 from cliniq.platform.telemetry import configure_logs
 
-NAMES = ("scan", "list", "one", "call", "rank", "start", "live", "live2")
+NAMES = ("scan", "list", "one", "call", "rank", "start", "cache", "jobs", "live", "live2")
 
 
 def main() -> int:

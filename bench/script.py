@@ -52,7 +52,7 @@ async def record(ground: Ground, asks: Iterable[Ask]) -> Recording:
     """
     said: list[LoggedQuery] = []
     began = ended = utc_now()
-    async with open_house(ground.application, SECRET, 2, Clocks(), relays=False) as house:
+    async with open_house(ground.application, SECRET, 2, Clocks(), promises=None) as house:
         for pool in (house.entrance.database.clinic, house.entrance.database.person):
             async with pool.acquire() as connection:  # the one that every request will get
                 connection.add_query_logger(said.append)

@@ -26,6 +26,7 @@ from cliniq.platform.migrate import migrate
 from cliniq.platform.provision import provision
 from cliniq.platform.source import Urls
 from cliniq.platform.traces import keep_traces
+from cliniq.worker import REGISTRY
 from tests.redis_server import own_redis
 from tests.relays import free_leases
 from tests.support import KEYED, SECRET, Admin, Client, Hands, SomeClinic, found_clinic
@@ -77,7 +78,7 @@ async def urls(server: str) -> AsyncIterator[Urls]:
 @pytest.fixture(scope="session")
 async def house(urls: Urls) -> AsyncIterator[House]:
     clocks = Clocks(lambda: HANDS.clinic, lambda: HANDS.wall)
-    async with open_house(urls.application, SECRET, 10, clocks, relays=False) as house:
+    async with open_house(urls.application, SECRET, 10, clocks, promises=None) as house:
         yield house
 
 
@@ -167,7 +168,7 @@ async def house_of(
         size,
         clocks or moving,
         backends,
-        relays=relays,
+        promises=REGISTRY if relays else None,
     ) as house:
         yield house
 

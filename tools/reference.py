@@ -24,6 +24,9 @@ from cliniq.platform.events import Event
 from cliniq.platform.http.route import is_policy
 from cliniq.platform.http.system import all_problems, meaning_of
 from cliniq.platform.idempotency import KeyExpired, KeyInFlight, KeyMissing, KeyReused
+from cliniq.platform.jobs import Errand, Job
+from cliniq.platform.lanes import LANES
+from cliniq.worker import REGISTRY
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src/cliniq"
@@ -143,6 +146,15 @@ def write_map() -> str:
         table(("topic", "who", "snapshot"), sorted(describe_topics())),
         "## Events",
         table(("event", "fields", "what happened"), sorted(describe_events(rooms))),
+        "## Jobs",
+        "Promised with their cause, done later. An errand speaks to somebody outside; what is\n"
+        "done for somebody needs a permission, and dies with it. Times of schedules are UTC.",
+        table(("job", "lane", "kind", "promised by", "what it does"), sorted(describe_jobs())),
+        "## Lanes",
+        table(
+            ("lane", "at once, a worker", "a second, all", "tries", "waits", "deadline", "rank"),
+            describe_lanes(),
+        ),
         "## Tables",
         "What each database role may do, behind its wall. Of their clinics persons see `own` rows\n"
         "of their patients, `clinic` all, `shared` nobody's or own, `self` their own; they never\n"
@@ -210,6 +222,26 @@ def describe_events(rooms: Iterable[str]) -> Iterator[tuple[str, str, str]]:
             for kind in vars(import_module(f"cliniq.domains.{room}.events")).values():
                 if isinstance(kind, type) and issubclass(kind, Event) and "kind" in vars(kind):
                     yield f"`{kind.kind}`", ", ".join(kind.__struct_fields__), first_line(kind)
+
+
+def describe_jobs() -> Iterator[tuple[str, ...]]:
+    """List what may be promised, with the events and schedules that promise it."""
+    for job in REGISTRY.jobs.values():
+        by = [f"`{kind}`" for kind, heard in REGISTRY.subscribers.items() if job in heard]
+        by += [f"`{duty.cron}`" for duty in REGISTRY.duties if duty.job is job]
+        kind = "errand" if isinstance(job, Errand) else "use case"
+        if isinstance(job, Job) and job.seat:
+            kind += f", `{job.seat}`"
+        done = first_line(getattr(job, "use_case", None))
+        yield f"`{job.name}`", f"`{job.lane}`", kind, ", ".join(by), done
+
+
+def describe_lanes() -> Iterator[tuple[str, ...]]:
+    for lane, policy in LANES.items():
+        waits = f"{policy.first_wait.seconds} s to {policy.longest_wait.seconds} s"
+        rate = str(policy.per_second or "")
+        figures = (policy.at_once, rate, policy.tries, waits, f"{policy.deadline.seconds} s")
+        yield f"`{lane}`", *map(str, figures), str(policy.rank)
 
 
 def describe_tables() -> Iterator[tuple[str, ...]]:

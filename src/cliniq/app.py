@@ -33,7 +33,7 @@ from cliniq.platform.backends import ALONE, Backends
 from cliniq.platform.cache import Cache, open_cache
 from cliniq.platform.cached import Cached, forget
 from cliniq.platform.clock import Clocks
-from cliniq.platform.db import Database, open_database, open_read_unit
+from cliniq.platform.db import Beside, Database, open_database, open_read_unit
 from cliniq.platform.http import files, system
 from cliniq.platform.http import live as live_http
 from cliniq.platform.http.address import Proxies
@@ -44,19 +44,21 @@ from cliniq.platform.http.route import API, unguarded_doors
 from cliniq.platform.http.switchboard import Switchboard
 from cliniq.platform.http.topics import Topic
 from cliniq.platform.http.traffic import PACES, scaled
+from cliniq.platform.jobs import Registry, lane_waker
 from cliniq.platform.limits_backends import open_limits
 from cliniq.platform.live import Hub
 from cliniq.platform.live_passes import Passes, open_spent
 from cliniq.platform.outbound.client import Outbound, open_outbound
 from cliniq.platform.passwords import Passwords
 from cliniq.platform.redis_bus import open_bus
-from cliniq.platform.relay import Bell, Relay, forward_to_nobody
+from cliniq.platform.relay import Bell, Relay
 from cliniq.platform.signing import Keyring
 from cliniq.platform.slow import slow_log
 from cliniq.platform.storage import open_storage
 from cliniq.platform.telemetry import CacheCounts, Metrics
 from cliniq.platform.tokens import AccessTokens
 from cliniq.platform.upkeep import keep_up
+from cliniq.worker import REGISTRY
 
 ROOMS = (
     identity_http,
@@ -80,6 +82,7 @@ STALE: Mapping[str, Cached[Any]] = {
 
 log = structlog.get_logger(__name__)
 
+NO_PROMISES = Registry(())
 TOPICS: Mapping[str, Topic] = {"queue": queue_http.queue_topic}
 
 
@@ -102,12 +105,12 @@ async def open_house(
     pool_size: int,
     clocks: Clocks,
     backends: Backends = ALONE,
-    *,
-    relays: bool = True,
+    promises: Registry | None = REGISTRY,
 ) -> AsyncIterator[House]:
     """Open pools, keys and desks; close them in the other order.
 
-    `relays`: this process takes its share in passing on what is told.
+    The process takes its share in passing on what is told, and makes the jobs of those who hear of
+    it; without `promises` it does so only when it is asked to.
     """
     keyring, metrics = Keyring(master), Metrics()
     tokens = AccessTokens(keyring, clocks.wall)
@@ -120,7 +123,7 @@ async def open_house(
         outbound = await stack.enter_async_context(open_outbound(clocks.wall, metrics))
         hub, bell = Hub(bus), Bell(bus)
         database = await stack.enter_async_context(
-            open_database(dsn, pool_size, clocks, bell.ring, cache, slow)
+            open_database(dsn, pool_size, clocks, Beside(bell.ring, lane_waker(bus), cache, slow))
         )
         limits = await stack.enter_async_context(
             open_limits(backends.redis_url, database, keyring.key("limits"))
@@ -128,10 +131,9 @@ async def open_house(
         spent = await stack.enter_async_context(
             open_spent(backends.redis_url, database, clocks.wall)
         )
-        relay = Relay(database, bus, bell, forward_to_nobody)
-        metrics.show(relay.figures.collectors)
-        metrics.show([CacheCounts(cache.counts)])
-        if relays:
+        relay = Relay(database, bus, bell, (promises or NO_PROMISES).forward)
+        metrics.show([*relay.figures.collectors, CacheCounts(cache.counts)])
+        if promises is not None:
             await stack.enter_async_context(relay.running())
         doorkeeper = Doorkeeper(tokens, clocks.wall)
         passes = Passes(keyring, clocks.wall, spent)

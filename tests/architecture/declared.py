@@ -23,6 +23,7 @@ claim                clinic=here person=own
 clinic               clinic=here person=clinics platform=all
 guardianship         clinic=here person=own
 idempotency_key      clinic=mine person=mine
+job_turn
 membership           clinic=here person=self platform=all
 outbox               clinic=here person=here platform=all
 outbox_held          platform=all
@@ -38,10 +39,13 @@ site                 clinic=here person=clinics
 """
 # Of the installation, not of a clinic, and in nobody's sight but the platform's, if that.
 UNWALLED = set(
-    "account installation_role limit_window live_epoch live_pass partitioned relay relay_lease "
-    "role_grant schema_step "
-    "session".split()
+    "account installation_role job_pace job_progress job_tick limit_window live_epoch live_pass "
+    "partitioned relay relay_lease role_grant schema_step session".split()
 )
+# Not our tables: as pgqueuer makes them, so that its release and our migration can be compared.
+# They hold ids and words of our own; who may read a clinic's jobs is the platform alone.
+OF_PGQUEUER = set("pgqueuer pgqueuer_log pgqueuer_schedules pgqueuer_statistics".split())
+UNWALLED |= OF_PGQUEUER
 CUT_BY_RANGE = {
     "appointment",
     "appointment_history",
@@ -103,6 +107,9 @@ platform account              select insert update
 platform clinic               select insert
 platform limit_window         select insert update delete
 platform live_epoch           select
+platform job_pace             select insert update
+platform job_progress         select insert update delete
+platform job_tick             select insert update
 platform live_pass            select insert delete
 platform membership           select insert
 platform outbox               select insert delete
@@ -111,6 +118,8 @@ platform outbox_held          select insert delete
 platform person               select insert update
 platform relay                select insert update delete
 platform relay_lease          select update
+platform pgqueuer             select update delete
+platform pgqueuer_log         select insert delete
 platform schema_step          select
 platform security_event       insert
 platform session              select insert update
@@ -121,26 +130,34 @@ clinic   claim_key()          execute
 clinic   count_ahead()        execute
 clinic   current_clinic()     execute
 clinic   current_person()     execute
+clinic   finish_job()         execute
+clinic   promise_jobs()       execute
 clinic   show_board()         execute
 clinic   slot_span()          execute
 clinic   take_seat()          execute
+clinic   take_work_seat()     execute
 person   claim_key()          execute
 person   count_ahead()        execute
 person   current_clinic()     execute
 person   current_person()     execute
+person   promise_jobs()       execute
 person   show_board()         execute
 person   slot_span()          execute
 person   take_own_seat()      execute
 platform current_clinic()     execute
 platform drop_stale_keys()    execute
+platform finish_job()         execute
 platform open_partitions()    execute
+platform promise_any_jobs()   execute
+platform rank_jobs()          execute
 platform record_denial()      execute
+platform wind_back_turns()    execute
 """
 # What runs as the owner, above the walls: the seats, numbers without people, upkeep.
 DEFINERS = set(
-    "count_ahead count_in_stretch cut_stretches drop_stale_keys follow_who_comes follow_who_moves "
-    "open_partitions prove_session record_denial show_board take_own_seat "
-    "take_seat".split()
+    "count_ahead count_in_stretch cut_stretches drop_stale_keys finish_job follow_who_comes "
+    "follow_who_moves open_partitions promise_any_jobs promise_jobs prove_session rank_jobs "
+    "record_denial show_board take_own_seat take_seat take_work_seat wind_back_turns".split()
 )
 
 # Keys that may do without the clinic: persons and accounts belong to the installation.
@@ -170,6 +187,8 @@ SEEN = {
     f"(({_CLINICS}) AND ((patient_id IS NULL) OR ({_PATIENTS})))": "shared",
 }
 
+# Jobs wait by the server's clock, which is one for all workers.
+BY_THE_SERVERS_CLOCK = OF_PGQUEUER | {"put_jobs", "rank_jobs"}
 # Both clocks are injected; SQL that reads the server's own would bypass them.
 CLOCK = re.compile(
     r"\b(?:now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday)\s*\(|"

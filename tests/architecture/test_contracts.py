@@ -48,6 +48,8 @@ def test_every_room_has_a_contract_for_its_door() -> None:
         assert door["ignore_imports"] == [
             f"** -> cliniq.domains.{room}.api",
             f"cliniq.app -> cliniq.domains.{room}.http",
+            f"cliniq.worker -> cliniq.domains.{room}.jobs",
+            f"cliniq.worker -> cliniq.domains.{room}.subscribers",
         ]
 
 
@@ -105,6 +107,8 @@ SINS = [
     ("platform/http/system.py", "import stamina", "13. providers"),
     ("platform/telemetry.py", "from opentelemetry import trace", "14. traces"),
     ("platform/outbound/client.py", "import opentelemetry.trace", "14. traces"),
+    ("platform/jobs.py", "import pgqueuer.db", "15. the job engine"),
+    ("domains/queue/http.py", "import croniter", "15. the job engine"),
 ]
 
 

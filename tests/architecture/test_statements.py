@@ -48,6 +48,9 @@ OWNED = {
     "security_event",
     "idempotency": "claim_key drop_stale_keys idempotency_key",
     "limits": "limit_window",
+    "jobs": "finish_job job_pace job_progress job_tick job_turn lane_now pgqueuer pgqueuer_log"
+    " pgqueuer_schedules pgqueuer_statistics promise_any_jobs promise_jobs put_jobs rank_jobs"
+    " take_turns wind_back_turns",
     "live": "live_epoch live_pass",
     "relay": "relay relay_lease",
 }
@@ -237,7 +240,7 @@ async def test_every_table_and_routine_has_a_room(admin: Admin) -> None:
     """)
     ground = (
         "admit_platform current_clinic current_person wall_in is_seated_in prove_session "
-        "take_own_seat take_seat"
+        "take_own_seat take_seat take_work_seat"
     )
     rooms = [name for names in OWNED.values() for name in names.split()]
     assert len(rooms) == len(set(rooms))

@@ -36,6 +36,9 @@ class WatchedPool:
         self._pool = pool
         self._messages = messages
 
+    def get_max_size(self) -> int:
+        return self._pool.get_max_size()
+
     async def acquire(self, *, timeout: float) -> Connection:  # noqa: ASYNC109 - as asyncpg's
         self._messages.acquired += 1
         connection = await self._pool.acquire(timeout=timeout)

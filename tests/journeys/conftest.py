@@ -19,7 +19,7 @@ Note = Callable[..., None]
 @pytest.fixture(scope="session")
 async def real_house(urls: Urls) -> AsyncIterator[House]:
     """A house of the test's own process, on real clocks as the server's."""
-    async with open_house(urls.application, SECRET, 6, Clocks(), relays=False) as house:
+    async with open_house(urls.application, SECRET, 6, Clocks(), promises=None) as house:
         yield house
 
 

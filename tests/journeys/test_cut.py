@@ -84,7 +84,7 @@ async def wired(urls: Urls) -> AsyncIterator[tuple[Wire, House]]:
     server = await asyncio.start_server(wire.carry, "127.0.0.1", 0)
     wire.port = server.sockets[0].getsockname()[1]
     try:
-        async with open_house(wire.application, SECRET, 2, Clocks(), relays=False) as house:
+        async with open_house(wire.application, SECRET, 2, Clocks(), promises=None) as house:
             yield wire, house
     finally:
         server.close()

@@ -86,7 +86,7 @@ async def admin_in(installation: Installation) -> AsyncIterator[asyncpg.Connecti
 async def house_in(installation: Installation) -> AsyncIterator[House]:
     async with embedded_server(installation.database) as dsn:
         application = dsn_of(dsn, NAME).replace("postgres@", "cliniq_app@")
-        async with open_house(application, SECRET, 4, Clocks(), relays=False) as house:
+        async with open_house(application, SECRET, 4, Clocks(), promises=None) as house:
             yield house
 
 

@@ -25,7 +25,7 @@ async def talk(asked: dict[str, Any]) -> dict[str, Any]:
     configure_logs(asked["level"])
     noon = datetime.fromisoformat(asked["noon"])
     clocks = Clocks(lambda: noon, lambda: noon)
-    async with open_house(asked["dsn"], asked["secret"], 2, clocks, relays=False) as house:
+    async with open_house(asked["dsn"], asked["secret"], 2, clocks, promises=None) as house:
         transport = httpx2.ASGITransport(build_app(house, "http://cliniq.test"), False)  # noqa: FBT003
         base = "http://cliniq.test"
         async with httpx2.AsyncClient(

@@ -136,7 +136,7 @@ async def test_command_and_address_give_the_same_document(client: Client) -> Non
 
 
 async def test_every_frame_of_a_real_socket_is_as_described(
-    app: FastAPI, client: Client, clinic: SomeClinic
+    app: FastAPI, client: Client, clinic: SomeClinic, relaying: None
 ) -> None:
     document = describe_live(TOPICS)
     someone, _, _ = await clinic.visit()

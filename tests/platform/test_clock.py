@@ -105,7 +105,7 @@ async def test_trail_tells_both_clocks(
 
 
 async def test_house_without_clocks_of_its_own_lives_now(urls: Urls) -> None:
-    async with open_house(urls.application, SECRET, 2, Clocks(), relays=False) as house:
+    async with open_house(urls.application, SECRET, 2, Clocks(), promises=None) as house:
         before = utc_now()
         assert before <= house.entrance.database.clocks.clinic() <= utc_now()
 

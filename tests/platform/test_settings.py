@@ -343,3 +343,22 @@ async def test_openapi_needs_neither_settings_nor_a_server(tmp_path: Path) -> No
 def test_passwords_that_are_made_are_long_and_different() -> None:
     assert len({*new_passwords(), *new_passwords()}) == 4
     assert all(len(each) >= 32 for each in new_passwords())
+
+
+async def test_doctor_tries_redis_and_the_storage(tmp_path: Path, redis_url: str) -> None:
+    (tmp_path / "a file").write_text("")
+    away = "redis://127.0.0.1:1/0"
+    nothing, well, ill = await asyncio.gather(
+        run(tmp_path, "doctor"),
+        run(tmp_path, "doctor", REDIS_URL=redis_url, STORAGE_URL=f"file:{tmp_path}"),
+        run(tmp_path, "doctor", REDIS_URL=away, STORAGE_URL=f"file:{tmp_path / 'a file'}"),
+    )
+    assert (nothing.code, well.code, ill.code) == (0, 0, 1)
+    for found, said in (
+        (nothing, ("not set: one process", "not there yet")),
+        (well, ("answers", "can be written and read")),
+        (ill, ("does not answer", "cannot be written and read")),
+    ):
+        for words in said:
+            assert words in " ".join(found.out.replace("\u2502", " ").split())
+    assert not (tmp_path / "clinics").exists() or not any((tmp_path / "clinics").rglob("*.txt"))

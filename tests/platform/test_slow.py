@@ -13,7 +13,7 @@ from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.kernel.scope import PlatformScope
 from cliniq.platform import db
 from cliniq.platform.backends import Backends
-from cliniq.platform.db import Database, ReadUnit, open_read_unit, open_unit
+from cliniq.platform.db import Beside, Database, ReadUnit, open_read_unit, open_unit
 from cliniq.platform.health import complaints
 from cliniq.platform.provision import LIMITS
 from cliniq.platform.slow import NEVER_SLOW, SlowLog, slow_log
@@ -45,7 +45,7 @@ async def divide(unit: ReadUnit, by: int) -> int: ...  # type: ignore[empty-body
 def watched(house: House, seconds: float, metrics: Metrics | None = None) -> Database:
     """The house's database, where whatever takes so long is slow."""
     slow = SlowLog(seconds, (metrics or Metrics()).count_slow)
-    return replace(house.entrance.database, slow=slow)
+    return replace(house.entrance.database, beside=Beside(slow=slow))
 
 
 async def test_slow_statement_is_logged_by_name_with_rows_and_request_and_no_value(
@@ -94,7 +94,7 @@ async def test_statement_that_fails_is_slow_too_and_its_error_stays_what_it_is(
 
 @pytest.mark.parametrize("slow", [NEVER_SLOW, slow_log(0, print), slow_log(30_000, print)])
 async def test_fast_statement_is_nobody_s_business(house: House, slow: SlowLog) -> None:
-    database = replace(house.entrance.database, slow=slow)
+    database = replace(house.entrance.database, beside=Beside(slow=slow))
     with capture_logs() as journal:
         async with open_read_unit(database, SCOPE) as unit:
             await count(unit, 1)
@@ -108,7 +108,7 @@ async def test_slow_requests_say_names_of_declared_statements_and_nobody(
         house_of(urls, size=2, backends=Backends(slow_query_ms=1)) as house,
         client_of(house) as client,
     ):
-        object.__setattr__(house.entrance.database.slow, "seconds", 0.0)  # all are
+        object.__setattr__(house.entrance.database.beside.slow, "seconds", 0.0)  # all are
         with capture_logs() as journal:
             assert (await register(client, clinic)).status_code == 201
         metrics = (await client.get("/metrics")).text

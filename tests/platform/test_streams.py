@@ -98,7 +98,7 @@ async def call(client: Client, clinic: SomeClinic, queue_id: str) -> None:
 
 
 async def test_board_gets_a_snapshot_and_every_change_and_resumes_by_its_last_id(
-    app: FastAPI, client: Client, clinic: SomeClinic
+    app: FastAPI, client: Client, clinic: SomeClinic, relaying: None
 ) -> None:
     queue_id = await queue_with(clinic, client)
     async with listening(app, clinic, clinic.receptionist, queue_id) as stream:

@@ -146,6 +146,7 @@ async def test_metrics_count_routes_and_codes_and_nobody(said: Said) -> None:
         "cliniq_live_sockets",
         "cliniq_limits_unshared_hits",
         "cliniq_database_connections",
+        "cliniq_cache_reads",
         "cliniq_database_waiting",
         "cliniq_slow_statement_seconds",
         "cliniq_outbound_calls",

@@ -59,6 +59,7 @@ async def inhabit(house: House, admin: Admin) -> Inhabited:
     for each in (someone, neighbour):
         async with clinic.own_unit(each) as unit:
             keep(unit, Asked("POST /here", "a key", b"print"), Answer(200, None, b"kept"))
+    await admin.execute("insert into job_turn values ($1, 'test', 1, 1)", clinic.clinic_id)
     receipts = await scanned(clinic, someone) + await scanned(clinic, neighbour)
     assert [each.appointment_id for each in receipts] == [each.appointment_id for each in visits]
     shared = {

@@ -3,16 +3,25 @@
 import secrets
 import socket
 from collections.abc import Iterable
+from pathlib import Path
 
 import asyncpg
 from rich.console import Console
 from rich.table import Table
 
+from cliniq.kernel.ids import ClinicId
+from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.kernel.record import Record
+from cliniq.platform.backends import Backends, StorageAddress, read_storage_address
+from cliniq.platform.cache import NOBODY
+from cliniq.platform.cache_shelf import Shelf
+from cliniq.platform.clock import Clocks
 from cliniq.platform.embedded import EmbeddedDatabaseRefused, is_running
 from cliniq.platform.health import complaints, count_held
 from cliniq.platform.settings import Settings, SettingsRefused, load_settings
+from cliniq.platform.signing import Keyring
 from cliniq.platform.source import database_urls
+from cliniq.platform.storage import open_storage
 from cliniq.platform.telemetry import configure_logs
 
 
@@ -37,6 +46,7 @@ async def examine(console: Console) -> bool:
         return _print(console, [Finding("settings", well=False, said=str(refusal))])
     configure_logs("error")
     findings = [*_settings(settings), _port(settings), *await _database(settings)]
+    findings += [await _redis(settings.backends), await _storage(settings.backends)]
     return _print(console, findings)
 
 
@@ -77,6 +87,36 @@ async def _database(settings: Settings) -> list[Finding]:
 def _held(count: int) -> Finding:
     said = f"{count} are held: see `cliniq facts list`" if count else "none is held"
     return Finding("facts", well=not count, said=said)
+
+
+async def _redis(backends: Backends) -> Finding:
+    if backends.redis_url is None:
+        return Finding("Redis", well=True, said="not set: one process, on its own")
+    shelf = Shelf(backends.redis_url)
+    try:
+        await shelf.ensure_answers()
+    except DependencyUnavailable:
+        return Finding("Redis", well=False, said="does not answer")
+    finally:
+        await shelf.close()
+    return Finding("Redis", well=True, said="answers")
+
+
+async def _storage(backends: Backends) -> Finding:
+    address = read_storage_address(backends.storage_url)
+    where = " ".join(filter(None, (address.kind, address.bucket, address.path)))
+    if _is_to_be_made(address):
+        return Finding("storage", well=True, said=f"{where}: not there yet; `cliniq up` makes it")
+    try:
+        storage = open_storage(backends, Keyring(secrets.token_hex()), Clocks().wall)
+        await storage.ensure_writable(ClinicId(NOBODY))
+    except (SettingsRefused, DependencyUnavailable):
+        return Finding("storage", well=False, said=f"{where}: cannot be written and read")
+    return Finding("storage", well=True, said=f"{where}: can be written and read")
+
+
+def _is_to_be_made(address: StorageAddress) -> bool:
+    return address.kind == "file" and not Path(address.path).exists()
 
 
 def _print(console: Console, findings: list[Finding]) -> bool:

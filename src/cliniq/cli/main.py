@@ -1,4 +1,4 @@
-"""`cliniq`: up, serve, migrate, provision, openapi, asyncapi, facts, doctor."""
+"""`cliniq`: up, serve, worker, jobs, facts, migrate, provision, openapi, asyncapi, doctor."""
 
 import asyncio
 import json
@@ -18,6 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from cliniq import __version__
 from cliniq import app as composition
 from cliniq.cli import checks, facts, server
+from cliniq.cli.jobs import jobs_commands
 from cliniq.platform.clock import Clocks
 from cliniq.platform.embedded import EmbeddedDatabaseRefused
 from cliniq.platform.http.asyncapi import describe_live
@@ -65,6 +66,12 @@ def up(
 def serve() -> None:
     """Serve a database that is migrated already."""
     _run(server.serve_only())
+
+
+@cli.command()
+def worker() -> None:
+    """Work off jobs, of a database that is migrated already."""
+    _run(server.work_only())
 
 
 @cli.command()
@@ -153,6 +160,9 @@ def doctor() -> None:
     _run(examine())
     if not healthy:
         sys.exit(1)
+
+
+cli.add_typer(jobs_commands(_run), name="jobs")
 
 
 @cli.command()

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from signal import SIGINT, SIGTERM
 
 import uvicorn
@@ -18,9 +18,10 @@ from cliniq.platform.health import complaints
 from cliniq.platform.migrate import migrate
 from cliniq.platform.settings import Settings, load_settings, master_secret
 from cliniq.platform.source import database_urls, owner_of
-from cliniq.platform.telemetry import configure_logs
+from cliniq.platform.telemetry import Metrics, configure_logs
 from cliniq.platform.traces import configure_traces
 from cliniq.platform.upkeep import upkeep
+from cliniq.worker import working
 
 GRACE_SECONDS = 10
 DEAF_MILLISECONDS = 30_000
@@ -53,7 +54,7 @@ async def up(*, demo: bool) -> None:
     with configure_traces(settings.otlp_url, "api"), _listening(settings) as listener:
         async with database_urls(settings) as urls:
             await migrate(owner_of(urls), Clocks())
-            await _serve(settings, urls.application, listener, demo=demo)
+            await _serve(settings, urls.application, listener, demo=demo, works=True)
 
 
 async def serve_only() -> None:
@@ -65,7 +66,7 @@ async def serve_only() -> None:
     configure_logs(settings.log_level)
     with configure_traces(settings.otlp_url, "api"), _listening(settings) as listener:
         async with database_urls(settings) as urls:
-            await _serve(settings, urls.application, listener, demo=False)
+            await _serve(settings, urls.application, listener)
 
 
 @contextmanager
@@ -86,7 +87,14 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
-async def _serve(settings: Settings, dsn: str, listener: socket.socket, *, demo: bool) -> None:
+async def _serve(
+    settings: Settings,
+    dsn: str,
+    listener: socket.socket,
+    *,
+    demo: bool = False,
+    works: bool = False,
+) -> None:
     if wrong := await complaints(dsn):
         raise StartRefused(wrong[0])
     async with open_house(
@@ -119,10 +127,44 @@ async def _serve(settings: Settings, dsn: str, listener: socket.socket, *, demo:
         for signal in (SIGINT, SIGTERM):
             asyncio.get_running_loop().add_signal_handler(signal, _stop, server)
         console.print(f"Cliniq is at {settings.address}", style="bold", highlight=False)
-        await server.serve([listener])
-        if server.force_exit:  # uvicorn has left at once, and all else is still open
-            house.entrance.database.cut()
-            await server.lifespan.shutdown()
+        async with _working(house, app.state.metrics, settings) if works else nullcontext():
+            await server.serve([listener])
+            if server.force_exit:  # uvicorn has left at once, and all else is still open
+                house.entrance.database.cut()
+                await server.lifespan.shutdown()
+
+
+def _working(
+    house: House, metrics: Metrics, settings: Settings
+) -> AbstractAsyncContextManager[None]:
+    """Work off jobs in this process, with half of the connections: requests have the other half."""
+    hands = max(1, settings.pool_size // 2)
+    return working(house.entrance.database, house.entrance.bus, metrics, hands=hands)
+
+
+async def work_only() -> None:
+    """Work off jobs until told to stop; then finish what was taken.
+
+    Raises: SettingsRefused, EmbeddedDatabaseRefused, StartRefused.
+    """
+    settings = load_settings()
+    configure_logs(settings.log_level)
+    stopped = asyncio.Event()
+    async with database_urls(settings) as urls:
+        if wrong := await complaints(urls.application):
+            raise StartRefused(wrong[0])
+        secret = master_secret(settings)
+        async with open_house(
+            urls.application, secret, settings.pool_size, Clocks(), settings.backends
+        ) as house:
+            entrance = house.entrance
+            async with working(
+                entrance.database, entrance.bus, Metrics(), hands=settings.pool_size
+            ):
+                for signal in (SIGINT, SIGTERM):
+                    asyncio.get_running_loop().add_signal_handler(signal, stopped.set)
+                console.print("Cliniq works off jobs", style="bold", highlight=False)
+                await stopped.wait()
 
 
 async def _look_ahead(house: House) -> None:

@@ -43,10 +43,21 @@ class SelfScope(Record, frozen=True):
     person_id: PersonId
 
 
+class WorkScope(Record, frozen=True):
+    """A job works in one clinic, long after whoever caused it went on.
+
+    `on_behalf_of` is for whom, where it is for somebody: the audit names them.
+    """
+
+    clinic_id: ClinicId
+    job: str
+    on_behalf_of: PersonId | None = None
+
+
 class PlatformScope(Record, frozen=True):
     """The installation itself; `purpose` says why, and only named tables are in sight."""
 
     purpose: str
 
 
-Scope: TypeAlias = ClinicScope | PatientScope | GuestScope | SelfScope | PlatformScope
+Scope: TypeAlias = ClinicScope | PatientScope | GuestScope | SelfScope | WorkScope | PlatformScope

@@ -80,15 +80,27 @@ class Entry:
 class _Flight:
     """A load under way, which others wait for instead of loading too."""
 
-    __slots__ = ("done", "landed", "value")
+    __slots__ = ("_waiting", "landed", "value")
 
     def __init__(self) -> None:
-        self.done = asyncio.Event()
+        self._waiting: asyncio.Event | None = None  # most have nobody who waits
         self.landed = False
         self.value: Any = None
 
+    async def wait(self) -> None:
+        """Wait until it has landed or failed."""
+        if self._waiting is None:
+            self._waiting = asyncio.Event()
+        await self._waiting.wait()
+
     def land(self, value: Any) -> None:
+        """Bring the value."""
         self.value, self.landed = value, True
+
+    def end(self) -> None:
+        """Let those who wait go on."""
+        if self._waiting is not None:
+            self._waiting.set()
 
 
 class Cache:
@@ -142,7 +154,7 @@ class Cache:
             value: T = entry.value
             return value
         if (flight := self._flights.get(key)) is not None:
-            await flight.done.wait()
+            await flight.wait()
             if flight.landed:
                 self.reads["waited"] += 1
                 answer: T = flight.value
@@ -173,7 +185,7 @@ class Cache:
             value = await self._look(key, codec, began, load)
             flight.land(value)
         finally:
-            flight.done.set()
+            flight.end()
             if self._flights.get(key) is flight:
                 del self._flights[key]
         return value

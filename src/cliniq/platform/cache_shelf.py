@@ -20,6 +20,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from cliniq.kernel.problem import DependencyUnavailable
+
 log = structlog.get_logger(__name__)
 
 KEPT_SECONDS = 300  # the most that a lost word can cost
@@ -170,9 +172,15 @@ class Shelf:
                 await asyncio.wait_for(self._stopped.wait(), wait)
             wait = min(wait * 2, 2.0)
 
-    async def answers(self) -> None:
-        """Ask whether it is there. Raises: OSError, TimeoutError, redis.exceptions.RedisError."""
-        await self._redis.ping()
+    async def ensure_answers(self) -> None:
+        """Ask whether it is there.
+
+        Raises: DEPENDENCY_UNAVAILABLE 503.
+        """
+        try:
+            await self._redis.ping()
+        except FAILURES as error:
+            raise DependencyUnavailable("redis") from error
 
     def stop(self) -> None:
         """Let nobody wait for it any longer."""

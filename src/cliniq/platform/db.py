@@ -31,6 +31,7 @@ from cliniq.kernel.scope import (
     PlatformScope,
     Scope,
     SelfScope,
+    WorkScope,
 )
 from cliniq.platform import traces
 from cliniq.platform.cache import Cache, Key
@@ -107,6 +108,19 @@ def ensure_outside_units() -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """What stands beside a database in its process. Without any of it, it works all the same."""
+
+    wake: Callable[[Iterable[int]], None] = lambda _shards: None  # relays, where facts were told
+    wake_lane: Callable[[str], None] = lambda _lane: None  # all workers, where a lane has jobs
+    cache: Cache | None = None  # without one, everything is asked for
+    slow: SlowLog = NEVER_SLOW
+
+
+ALONE = Beside()
+
+
+@dataclass(frozen=True, slots=True)
 class Database:
     """A pool for each database role, since a role that changes re-plans prepared statements."""
 
@@ -114,15 +128,13 @@ class Database:
     person: Pool
     platform: Pool
     clocks: Clocks
-    wake: Callable[[Iterable[int]], None]  # the relays of the shards in which a unit told facts
-    cache: Cache | None = None  # without one, everything is asked for
-    slow: SlowLog = NEVER_SLOW
+    beside: Beside = ALONE
     waiting: Counter[str] = field(default_factory=Counter)  # for a connection, by role
 
     def pool_of(self, scope: Scope) -> tuple[Pool, str]:
         """Say which pool serves a scope, and as which role."""
         match scope:
-            case ClinicScope():
+            case ClinicScope() | WorkScope():
                 return self.clinic, "cliniq_clinic"
             case PatientScope() | GuestScope() | SelfScope():
                 return self.person, "cliniq_person"
@@ -176,16 +188,32 @@ class ReadUnit:
     @property
     def clinic_id(self) -> ClinicId:
         """Say in which clinic this happens. Raises: TypeError in a scope without one."""
-        if isinstance(self.scope, ClinicScope | PatientScope | GuestScope):
+        if isinstance(self.scope, ClinicScope | PatientScope | GuestScope | WorkScope):
             return self.scope.clinic_id
         raise TypeError("this scope has no clinic")
 
     @property
     def person_id(self) -> PersonId:
         """Say in whose name this happens. Raises: TypeError where nobody is signed in."""
-        if isinstance(self.scope, PlatformScope | GuestScope):
+        if (person_id := self.actor_id) is None:
             raise TypeError("nobody is signed in")
-        return self.scope.person_id
+        return person_id
+
+    @property
+    def actor_id(self) -> PersonId | None:
+        """Say in whose name this happens, if in anybody's."""
+        match self.scope:
+            case PlatformScope() | GuestScope():
+                return None
+            case WorkScope():
+                return self.scope.on_behalf_of
+            case _:
+                return self.scope.person_id
+
+    @property
+    def commit(self) -> str:
+        """Say what ends it."""
+        return "commit"
 
     async def part(self) -> None:
         """Say what is left to say before COMMIT: a reader has nothing."""
@@ -199,7 +227,7 @@ class Unit(ReadUnit):
 
     begin: ClassVar[str] = "begin"
 
-    __slots__ = ("_afterwards", "_parting")
+    __slots__ = ("_afterwards", "_parting", "last_words")
 
     def __init__(
         self,
@@ -212,6 +240,7 @@ class Unit(ReadUnit):
         super().__init__(connection, scope, database, request_id, began)
         self._parting: dict[Callable[[Unit, list[Any]], Awaitable[None]], list[Any]] = {}
         self._afterwards: list[Callable[[], None]] = []
+        self.last_words = ""  # SQL that travels with COMMIT; it commits only if it succeeds
 
     def before_commit(self, write: Callable[["Unit", list[T]], Awaitable[None]], item: T) -> None:
         """Keep `item`; `write` gets all its items at once, as the last thing before COMMIT."""
@@ -220,6 +249,12 @@ class Unit(ReadUnit):
     def after_commit(self, act: Callable[[], None]) -> None:
         """Do something in this process once the transaction is true; it must not fail or wait."""
         self._afterwards.append(act)
+
+    @property
+    @override
+    def commit(self) -> str:
+        """Say what ends it, in one round trip."""
+        return f"{self.last_words}; commit" if self.last_words else "commit"
 
     @override
     async def part(self) -> None:
@@ -299,7 +334,6 @@ class Opening(Generic[UnitT]):
             await self._end(error)
         finally:
             self._stay.is_over = True
-            _STAY.set(self._stay.outer)
 
     async def _end(self, error: BaseException | None) -> None:
         if error is not None:
@@ -309,7 +343,7 @@ class Opening(Generic[UnitT]):
             return
         try:
             await self._unit.part()
-            tag = await self._say("commit", "commit")
+            tag = await self._say("commit", self._unit.commit)
         except BaseException as failure:
             alive = await self._abandon()
             raise _translated(failure, alive=alive) from failure
@@ -339,7 +373,7 @@ class Opening(Generic[UnitT]):
         try:
             return await self._connection.execute(text)
         finally:
-            slow, seconds = self._database.slow, perf_counter() - began
+            slow, seconds = self._database.beside.slow, perf_counter() - began
             if seconds >= slow.seconds:
                 slow.note(name, seconds, None, self._request_id)
 
@@ -383,7 +417,7 @@ def _absent(error: BaseException) -> DependencyUnavailable:
 def _believe(scope: Scope) -> str:
     """Name the scope's rows without asking who is behind it: for jobs and the roots."""
     match scope:
-        case ClinicScope():  # ids by type, so they cannot carry SQL
+        case ClinicScope() | WorkScope():  # ids by type, so they cannot carry SQL
             return f"set local cliniq.clinic_id = '{scope.clinic_id}'"
         case GuestScope():
             return (
@@ -415,9 +449,7 @@ async def open_database(
     dsn: str,
     size: int,
     clocks: Clocks,
-    wake: Callable[[Iterable[int]], None] = lambda _shards: None,
-    cache: Cache | None = None,
-    slow: SlowLog = NEVER_SLOW,
+    beside: Beside = ALONE,
 ) -> AsyncIterator[Database]:
     """Open the three pools. Nothing to reset on release: a unit leaves nothing behind.
 
@@ -429,7 +461,7 @@ async def open_database(
             pool = await asyncpg.create_pool(dsn, min_size=1, max_size=each, reset=_leave_as_is)
             pools.append(pool)
         clinic, person, platform = pools
-        yield Database(clinic, person, platform, clocks, wake, cache, slow)
+        yield Database(clinic, person, platform, clocks, beside)
     finally:
         await _close(pools)
 

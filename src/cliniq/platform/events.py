@@ -8,9 +8,9 @@ from zlib import crc32
 
 import msgspec
 
-from cliniq.kernel.ids import new_id
+from cliniq.kernel.ids import ClinicId, new_id
 from cliniq.kernel.record import Record
-from cliniq.kernel.scope import ClinicScope, Scope
+from cliniq.kernel.scope import ClinicScope, Scope, WorkScope
 from cliniq.platform import events_store, traces
 from cliniq.platform.db import Unit
 
@@ -53,7 +53,7 @@ class Told(Record, frozen=True):
     """
 
     outbox_id: int
-    clinic_id: UUID
+    clinic_id: ClinicId
     kind: str
     subject_id: UUID
     topic: str
@@ -98,11 +98,11 @@ async def _write(unit: Unit, events: list[Event]) -> None:
         unit,
         msgspec.json.encode(facts).decode(),
         events_store.Author(
-            unit.person_id, _right(unit.scope), unit.now, unit.wall, unit.request_id
+            unit.actor_id, _right(unit.scope), unit.now, unit.wall, unit.request_id
         ),
     )
     shards = {fact.shard for fact in facts}
-    unit.after_commit(lambda: unit.database.wake(shards))
+    unit.after_commit(lambda: unit.database.beside.wake(shards))
 
 
 def _fact(event: Event, trace: str) -> _Fact:
@@ -121,4 +121,10 @@ def _fact(event: Event, trace: str) -> _Fact:
 
 
 def _right(scope: Scope) -> str:
-    return scope.permission if isinstance(scope, ClinicScope) else "self"
+    match scope:
+        case ClinicScope():
+            return scope.permission
+        case WorkScope():
+            return f"job:{scope.job}"
+        case _:
+            return "self"

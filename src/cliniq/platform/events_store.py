@@ -11,7 +11,7 @@ from cliniq.platform.sql import sql
 class Author(Record, frozen=True):
     """Who told facts, by what right, and when: on the clinic's clock and on the wall."""
 
-    actor_id: UUID
+    actor_id: UUID | None
     permission: str
     happened_at: datetime
     recorded_at: datetime

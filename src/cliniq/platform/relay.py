@@ -17,7 +17,7 @@ from prometheus_client import Counter as Total
 from prometheus_client import Gauge, Histogram
 from prometheus_client.registry import Collector
 
-from cliniq.kernel.ids import new_id
+from cliniq.kernel.ids import ClinicId, new_id
 from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.kernel.scope import PlatformScope
 from cliniq.platform import events_store, relay_store
@@ -346,7 +346,7 @@ def _span(waiting: Sequence[Waiting]) -> tuple[list[int], datetime, datetime]:
 def _told(row: Waiting) -> Told:
     return Told(
         row.outbox_id,
-        row.clinic_id,
+        ClinicId(row.clinic_id),
         row.kind,
         row.subject_id,
         row.topic,

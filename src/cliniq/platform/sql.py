@@ -53,7 +53,7 @@ class Statement(Generic[U, P, R]):
         try:
             rows = await unit.connection.fetch(self.text, *values)
         finally:
-            slow, seconds = unit.database.slow, perf_counter() - began
+            slow, seconds = unit.database.beside.slow, perf_counter() - began
             if seconds >= slow.seconds:
                 count = None if rows is None else len(rows)
                 slow.note(self.name, seconds, count, unit.request_id)

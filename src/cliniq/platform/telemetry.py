@@ -161,6 +161,21 @@ class Metrics:
             ["provider", "state"],
             registry=self.registry,
         )
+        self.jobs = Gauge(
+            "cliniq_jobs", "Jobs, by lane and state", ["lane", "state"], registry=self.registry
+        )
+        self.job_age = Gauge(
+            "cliniq_jobs_oldest_seconds",
+            "How long the oldest job of a lane has waited for its turn",
+            ["lane"],
+            registry=self.registry,
+        )
+        self.job_runs = Counter(
+            "cliniq_job_runs",
+            "Runs of jobs, by outcome",
+            ["lane", "outcome"],
+            registry=self.registry,
+        )
         self._readings: list[Callable[[], None]] = []
 
     def count_slow(self, statement: str, seconds: float) -> None:

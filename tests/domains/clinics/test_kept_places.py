@@ -14,7 +14,7 @@ from cliniq.kernel.problem import NotFound
 from cliniq.kernel.scope import GuestScope, SelfScope
 from cliniq.platform.cache import Cache, key_of
 from cliniq.platform.cached import cached
-from cliniq.platform.db import open_read_unit
+from cliniq.platform.db import Beside, open_read_unit
 from cliniq.platform.source import Urls
 from tests.conftest import house_of
 from tests.domains.watch import Watch
@@ -24,7 +24,7 @@ LOCATIONS = "/api/v1/clinic-locations"
 
 
 def cache_of(house: House) -> Cache:
-    cache = house.entrance.database.cache
+    cache = house.entrance.database.beside.cache
     assert cache is not None
     return cache
 
@@ -149,7 +149,7 @@ async def test_fifty_who_come_at_once_ask_the_database_once(
 
 
 async def test_without_a_cache_everything_is_asked_for(clinic: SomeClinic, house: House) -> None:
-    bare = replace(house.entrance.database, cache=None)
+    bare = replace(house.entrance.database, beside=Beside())
     async with open_read_unit(bare, GuestScope(clinic.clinic_id)) as unit:
         assert await clinics.list_sites(unit) == [clinic.site]
 

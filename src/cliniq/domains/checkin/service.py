@@ -121,7 +121,8 @@ async def print_code(storage: Storage, poster: Poster, picture_format: PictureFo
     Bounds: the storage has `PICTURE_SECONDS`.
     Idempotent: the same poster is the same object.
     """
-    name, drawn = name_picture(poster, picture_format), None
+    name = name_picture(poster, picture_format)
+    drawn = b""
     try:
         async with asyncio.timeout(PICTURE_SECONDS):
             if (kept := await storage.get(name)) is not None:

@@ -16,6 +16,7 @@ from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import Content, RootRoute
 from cliniq.platform.http.terms import terms
 from cliniq.platform.http.traffic import Traffic
+from cliniq.platform.jobs_depths import measure_jobs
 from cliniq.platform.provision import SEATS
 from cliniq.platform.telemetry import Metrics
 
@@ -101,6 +102,7 @@ async def get_metrics(door: Network, request: Request) -> Content:
         metrics.connections.labels(name, "busy").set(pool.get_size() - idle)
     for role in SEATS:
         metrics.waiting.labels(role).set(database.waiting[role])
+    await measure_jobs(database, metrics)
     return Content(metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -1,0 +1,42 @@
+"""What the installation owes itself, and when: jobs of lane `upkeep`, by the clock."""
+
+from datetime import timedelta
+
+from cliniq.platform import events_store, jobs_store, live_store
+from cliniq.platform.db import Unit
+from cliniq.platform.jobs import Duty, Job, Tick
+from cliniq.platform.lanes import Lane
+
+REMEMBERED = timedelta(days=30)  # what became of runs, and how far jobs had come
+
+
+async def open_partitions(unit: Unit, _tick: Tick) -> None:
+    """Open the partitions ahead of both clocks. Idempotent."""
+    await events_store.open_partitions(unit, unit.now.date(), unit.wall.date())
+
+
+async def drop_stale_passes(unit: Unit, _tick: Tick) -> None:
+    """Forget passes for the live socket that nobody used."""
+    await live_store.drop_stale_passes(unit, unit.wall)
+
+
+async def tidy_jobs(unit: Unit, _tick: Tick) -> None:
+    """Forget old runs and progress, and count turns anew where nobody waits.
+
+    Raises: DEPENDENCY_UNAVAILABLE 503 where turns are being taken all the time: it is tried again.
+    """
+    await jobs_store.forget_runs(unit, unit.wall - REMEMBERED)
+    await jobs_store.forget_progress(unit, unit.wall - REMEMBERED)
+    await jobs_store.wind_back(unit)
+
+
+PARTITIONS = Job("upkeep.partitions", Lane.UPKEEP, Tick, open_partitions)
+PASSES = Job("upkeep.passes", Lane.UPKEEP, Tick, drop_stale_passes)
+TIDINESS = Job("upkeep.jobs", Lane.UPKEEP, Tick, tidy_jobs)
+
+JOBS = (PARTITIONS, PASSES, TIDINESS)
+DUTIES = (
+    Duty("7 * * * *", PARTITIONS),
+    Duty("*/10 * * * *", PASSES),
+    Duty("37 * * * *", TIDINESS),
+)
