@@ -145,6 +145,7 @@ async def test_metrics_count_routes_and_codes_and_nobody(said: Said) -> None:
         "cliniq_problems",
         "cliniq_live_sockets",
         "cliniq_database_connections",
+        "cliniq_cache_reads",
     }
     counted = {
         (each.labels["method"], each.labels["route"], each.labels["status"]): each.value

@@ -18,6 +18,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as Gone
 from redis.exceptions import RedisError
 
 from cliniq.kernel.problem import DependencyUnavailable
@@ -88,7 +89,7 @@ class Shelf:
             url,
             socket_timeout=PATIENCE_SECONDS,
             socket_connect_timeout=PATIENCE_SECONDS,
-            retry=Retry(NoBackoff(), 0),
+            retry=Retry(NoBackoff(), 1, (Gone,)),  # a pooled connection may have died unnoticed
             max_connections=8,
         )
         self._margin = margin
@@ -133,13 +134,11 @@ class Shelf:
                 ask.execute_command("TIME")
                 ask.execute_command("MGET", *_names(texts))
                 (seconds, micros), found = await ask.execute()
-        except FAILURES as error:
+            now = seconds * 1000 + micros // 1000
+            return [_read(*each, now) for each in zip(found[::2], found[1::2], strict=True)]
+        except Exception as error:  # noqa: BLE001 - somebody else's bytes too are no reason to fail
             self._note(error)
             return [None] * len(texts)
-        now = seconds * 1000 + micros // 1000
-        return [
-            _read(value, mark, now) for value, mark in zip(found[::2], found[1::2], strict=True)
-        ]
 
     async def put(self, text: str, raw: bytes, found: Found, age: float) -> None:
         """Lay down what was read in a transaction of this age, unless a change is as young."""
