@@ -130,6 +130,17 @@ async def test_bytes_of_another_shape_are_read_anew(open_cache: Open, redis_url:
     await redis.aclose()
 
 
+async def test_somebody_else_s_bytes_on_the_shelf_are_no_reason_to_fail(
+    open_cache: Open, redis_url: str
+) -> None:
+    key, redis = some_key(), Redis.from_url(redis_url)
+    for name in (caching._text(key), f"{caching._text(key)}:mark"):  # noqa: SLF001
+        await redis.set(name, b"what is this", px=60_000)
+        assert await read(open_cache(), Truth(2), key) == 2
+        await redis.delete(name)
+    await redis.aclose()
+
+
 # Exact
 
 

@@ -80,7 +80,7 @@ class Shelf:
     """Looks, puts and forgets; never raises. Questions asked at once go in one message."""
 
     def __init__(self, url: str, margin: float = MARGIN_SECONDS) -> None:
-        self._redis = make_link(url, PATIENCE_SECONDS, retries=0, most=MOST_CONNECTIONS)
+        self._redis = make_link(url, PATIENCE_SECONDS, most=MOST_CONNECTIONS)
         self._margin = margin
         self._waiting: list[tuple[str, asyncio.Future[Found | None]]] = []
         self._asking: asyncio.Task[None] | None = None
@@ -123,13 +123,11 @@ class Shelf:
                 ask.execute_command("TIME")
                 ask.execute_command("MGET", *_names(texts))
                 (seconds, micros), found = await ask.execute()
-        except ABSENT as error:
+            now = seconds * 1000 + micros // 1000
+            return [_read(*each, now) for each in zip(found[::2], found[1::2], strict=True)]
+        except Exception as error:  # noqa: BLE001 - somebody else's bytes too are no reason to fail
             self._note(error)
             return [None] * len(texts)
-        now = seconds * 1000 + micros // 1000
-        return [
-            _read(value, mark, now) for value, mark in zip(found[::2], found[1::2], strict=True)
-        ]
 
     async def put(self, text: str, raw: bytes, found: Found, age: float) -> None:
         """Lay down what was read in a transaction of this age, unless a change is as young."""

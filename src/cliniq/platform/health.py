@@ -69,7 +69,7 @@ async def open_pulse(dsn: str, backends: Backends) -> AsyncIterator[Pulse]:
     pool = await open_pool(dsn, 1, pooler=backends.pooler)
     redis: Link | None = None
     if backends.redis_url is not None:
-        redis = make_link(backends.redis_url, PATIENCE_SECONDS, retries=1, most=2)
+        redis = make_link(backends.redis_url, PATIENCE_SECONDS, most=2)
     pulse = Pulse(pool, redis)
     try:
         yield pulse

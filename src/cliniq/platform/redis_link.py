@@ -11,13 +11,14 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as Gone
 from redis.exceptions import RedisError
 
 from cliniq.kernel.problem import DependencyUnavailable
 
 PATIENCE_SECONDS = 2.0  # for an answer, and for a connection
 HEALTH_SECONDS = 15  # a connection that was idle for longer is tried before it is used
-RETRIES = 1  # a pooled connection may have died unnoticed; whoever waits longer says so
+RETRIES = 1  # a pooled connection may have died unnoticed
 MOST_CONNECTIONS = 64
 
 Link: TypeAlias = Redis
@@ -31,7 +32,7 @@ ABSENT = (RedisError, OSError, TimeoutError)
 async def open_link(url: str) -> AsyncIterator[Link]:
     """Open a pool of connections, each made when it is first needed.
 
-    Bounds: an answer takes `PATIENCE_SECONDS` and one more try, or it is a refusal.
+    Bounds: an answer takes `PATIENCE_SECONDS`, or it is a refusal.
     """
     link = make_link(url)
     try:
@@ -43,7 +44,6 @@ async def open_link(url: str) -> AsyncIterator[Link]:
 def make_link(
     url: str,
     patience: float = PATIENCE_SECONDS,
-    retries: int = RETRIES,
     most: int = MOST_CONNECTIONS,
 ) -> Link:
     """Make a pool of connections that whoever made it closes. Units: `patience` in seconds."""
@@ -55,7 +55,7 @@ def make_link(
         socket_keepalive=True,
         health_check_interval=HEALTH_SECONDS,
         max_connections=most,
-        retry=Retry(ExponentialWithJitterBackoff(cap=0.2, base=0.02), retries),
+        retry=Retry(ExponentialWithJitterBackoff(cap=0.2, base=0.02), RETRIES, (Gone,)),
         client_name="cliniq",
     )
 
