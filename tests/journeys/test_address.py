@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.journeys.served import Installation, Served, free_port
+from tests.journeys.served import Installation, Served
 from tests.support import Client, SomeClinic
 
 LOGIN = "/api/v1/auth/login"
@@ -29,12 +29,18 @@ async def tries(client: Client, clinic: SomeClinic, *forwarded: str) -> list[int
     ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
+async def served(installation: Installation) -> AsyncIterator[Served]:
+    """A server of a test's own: without Redis there is one at a time."""
+    async with installation.running("serve") as served:
+        yield served
+
+
+@pytest.fixture
 async def behind_a_proxy(installation: Installation) -> AsyncIterator[Served]:
     """A server that believes whoever speaks to it from this machine."""
     settings = {**installation.settings, "CLINIQ_TRUSTED_PROXIES": "127.0.0.1/8,10.0.0.0/8"}
-    named = replace(installation, settings=settings, port=free_port())
-    async with named.running("serve") as served:
+    async with replace(installation, settings=settings).running("serve") as served:
         yield served
 
 
