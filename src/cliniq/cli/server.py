@@ -26,6 +26,7 @@ from cliniq.platform.clock import Clocks
 from cliniq.platform.crew import Crew
 from cliniq.platform.health import complaints
 from cliniq.platform.http.system import exposition
+from cliniq.platform.http.wire import LiveSocket
 from cliniq.platform.line import Line
 from cliniq.platform.live import Hub
 from cliniq.platform.migrate import migrate
@@ -227,7 +228,7 @@ async def _answer(
             app,
             loop="uvloop",
             http="httptools",
-            ws="websockets-sansio",
+            ws=LiveSocket,
             ws_max_size=LARGEST_FRAME_BYTES,
             ws_ping_interval=PING_SECONDS,
             ws_ping_timeout=PING_SECONDS,
