@@ -226,7 +226,8 @@ class _Mouth:
         return False
 
     async def rest(self) -> None:
-        """Let last words be said."""
+        """Let last words be said, and be called no more."""
+        self._connection.leave()
         saying = self._saying
         if saying is not None:
             with suppress(TimeoutError, asyncio.CancelledError):
