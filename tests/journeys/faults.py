@@ -24,8 +24,9 @@ from cliniq.platform.embedded import embedded_server
 from cliniq.platform.migrate import migrate
 from cliniq.platform.provision import provision
 from cliniq.platform.source import NAME
-from tests.journeys.served import BOUND_SECONDS, Installation, Served
-from tests.redis_server import RedisServer, own_redis
+from tests.journeys import served
+from tests.journeys.served import BOUND_SECONDS, SCRIPT, Installation, Served
+from tests.redis_server import RedisHost, RedisServer, own_redis
 
 PAUSE_SECONDS = 0.05
 SERVE, WORK = ("serve",), ("worker", "--min", "1", "--max", "1")
@@ -189,12 +190,21 @@ class Whole:
 
 @asynccontextmanager
 async def whole_installation(
-    folder: Path, *, servers: int = 2, workers: int = 0, **settings: str
+    folder: Path,
+    *,
+    servers: int = 2,
+    workers: int = 0,
+    program: served.Program = (SCRIPT,),
+    host: RedisHost | None = None,
+    **settings: str,
 ) -> AsyncIterator[Whole]:
-    """Start everything, wait until it serves, and leave nothing behind."""
+    """Start everything, wait until it serves, and leave nothing behind.
+
+    `program` stands for `cliniq`; `host` is where Redis runs, by default here.
+    """
     cluster = Cluster(folder / "postgres")
     async with AsyncExitStack() as ending:
-        redis = ending.enter_context(own_redis())
+        redis = ending.enter_context(own_redis(host))
         ending.push_async_callback(cluster.stop)
         await cluster.start()
         application, owner = await provision(cluster.dsn, NAME)
@@ -211,8 +221,8 @@ async def whole_installation(
         whole = Whole(
             cluster,
             Cache(redis),
-            _programs(folder, "server", SERVE, servers, common),
-            _programs(folder, "worker", WORK, workers, common),
+            _programs(folder, "server", SERVE, servers, common, program),
+            _programs(folder, "worker", WORK, workers, common, program),
             application,
             owner,
         )
@@ -227,10 +237,18 @@ async def whole_installation(
 
 
 def _programs(
-    folder: Path, kind: str, words: Sequence[str], number: int, settings: dict[str, str]
+    folder: Path,
+    kind: str,
+    words: Sequence[str],
+    number: int,
+    settings: dict[str, str],
+    program: served.Program,
 ) -> list[Program]:
     names = [f"{kind}-{each}" for each in range(1, number + 1)]
-    return [Program(Installation(folder / name, settings), words, name) for name in names]
+    return [
+        Program(Installation(folder / name, settings, program=program), words, name)
+        for name in names
+    ]
 
 
 async def ensure_durable(dsn: str) -> None:
