@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import asyncpg
 import httpx2
@@ -30,6 +31,7 @@ from tests.redis_server import RedisHost, RedisServer, own_redis
 
 PAUSE_SECONDS = 0.05
 SERVE, WORK = ("serve",), ("worker", "--min", "1", "--max", "1")
+AT_WORK, BADLY_TIMED = "Cliniq works off jobs", "cliniq: the database does not answer"
 ALL_DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
 
 
@@ -139,6 +141,7 @@ class Whole:
     workers: list[Program]
     application: str
     owner: str
+    restarts: int = 0
 
     @property
     def parts(self) -> dict[str, Part]:
@@ -169,14 +172,22 @@ class Whole:
             return [await _readiness(client, address) for address in self.addresses]
 
     async def recovered(self) -> float:
-        """Wait until every server is ready and every worker runs; say how long. Units: seconds."""
+        """Wait until every server is ready and every worker at work; say how long.
+
+        Whoever did not start, since the database was away, is started again, as by any supervisor.
+        Units: seconds.
+        """
         began = time.monotonic()
         states: list[str] = []
         while time.monotonic() - began < BOUND_SECONDS:
             states = await self.readiness()
-            if set(states) == {"ready"} and all(_runs(each) for each in self.workers):
+            if set(states) == {"ready"} and all(AT_WORK in each.said() for each in self.workers):
                 return time.monotonic() - began
             await asyncio.sleep(PAUSE_SECONDS)
+            for each in self.programs:
+                if not _runs(each) and BADLY_TIMED in each.said():
+                    self.restarts += 1
+                    await each.start()
         said = "\n".join(f"{each.name}:\n{each.said()}" for each in self.programs)
         raise AssertionError(f"{states} after {BOUND_SECONDS} s\n{said}")
 
@@ -202,8 +213,10 @@ async def whole_installation(
 
     `program` stands for `cliniq`; `host` is where Redis runs, by default here.
     """
-    cluster = Cluster(folder / "postgres")
     async with AsyncExitStack() as ending:
+        # Of its own: every start of pytest shuts the one above its folders to other users.
+        apart = ending.enter_context(TemporaryDirectory(prefix="cliniq-whole-"))
+        cluster = Cluster(Path(apart) / "postgres")
         redis = ending.enter_context(own_redis(host))
         ending.push_async_callback(cluster.stop)
         await cluster.start()

@@ -15,3 +15,5 @@ TICKETS = int(_GIVEN.get("CLINIQ_TEST_TICKETS", "1000" if FULL else "100"))
 BOOKERS = 64
 ROUNDS = int(_GIVEN.get("CLINIQ_TEST_ROUNDS", "200" if FULL else "5"))
 KILLS = int(_GIVEN.get("CLINIQ_TEST_KILLS", "200" if FULL else "20" if IN_CI else "3"))
+CUT_SECONDS = 30 if FULL else 5
+MACHINES = 40 if FULL else 4

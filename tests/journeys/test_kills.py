@@ -45,9 +45,13 @@ async def strike_and_mend(whole: Whole, name: str, how: signal.Signals, after: f
     await asyncio.sleep(after)
     began = monotonic()
     await whole.parts[name].strike(how)
-    async with asyncio.timeout(RECOVERY_SECONDS):
-        await whole.parts[name].start()
-        await whole.recovered()
+    try:
+        async with asyncio.timeout(RECOVERY_SECONDS):
+            await whole.parts[name].start()
+            await whole.recovered()
+    except TimeoutError:
+        said = [f"{each.name}:\n{each.said()[-4000:]}" for each in whole.programs]
+        raise AssertionError("\n".join([f"not back after {name} {how.name}", *said])) from None
     return monotonic() - began
 
 
@@ -91,6 +95,7 @@ async def test_kills_at_random_moments_lose_nothing_and_do_nothing_twice(
         events_followed=heard["event"],
         returns_of_followers=heard["snapshot"] + heard["resumed"] - len(busy.followers),
         versions_missed=0,
+        starts_repeated=busy.whole.restarts,
         **{f"{name}_back_in_ms": slowest[name] for name in sorted(slowest)},
     )
 
