@@ -99,6 +99,7 @@ class Follower:
         if self.board is None or said["version"] != self.version + 1:
             self.astray.append(f"{said['version']} after {self.version}")
             return
+        self.counts[said["kind"]] += 1
         self.version = said["version"]
         self.board = changed(self.board, said["kind"], said["body"])
 

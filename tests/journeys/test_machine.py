@@ -1,6 +1,7 @@
 """The machine of the queue over sockets: asked at one process, followed at another, through Redis."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from typing_extensions import override
 
 from cliniq.app import House
+from cliniq.domains.queue.http import queue_topic
 from cliniq.platform.clock import utc_now
 from cliniq.platform.source import Urls
 from tests.domains.queue.machine import Known, Stage, play
@@ -26,8 +28,8 @@ from tests.support import SomeClinic, found_clinic
 
 PLAYED = settings(
     STEADY,
-    max_examples=sizes.MACHINES,
-    stateful_step_count=20,
+    max_examples=sizes.DAYS,
+    stateful_step_count=40,
     suppress_health_check=list(HealthCheck),
 )
 PATIENCE_SECONDS = 20
@@ -53,6 +55,11 @@ class Apart(Stage):
         self._house = house
         self._doors = Doors([asked.port], seeded())
         self._followed = followed
+
+    @property
+    def heard(self) -> Counter[str]:
+        """Count what the follower heard."""
+        return self._follower.counts
 
     @override
     async def found(self) -> SomeClinic:
@@ -96,6 +103,7 @@ async def test_events_over_another_process_give_the_fresh_board(
         return stages[-1]
 
     await play(new_stage, PLAYED)
-    heard = sum(each._follower.counts["event"] for each in stages)  # noqa: SLF001
-    assert heard > len(stages)
-    note(f"{len(stages)} days of up to 20 steps", events_over_sockets=heard, boards_that_differed=0)
+    heard = sum((each.heard for each in stages), Counter[str]())
+    told = {each.kind: heard[each.kind] for each in queue_topic.tells}
+    assert all(told.values()), told
+    note(f"{len(stages)} days of up to 40 steps", **told, boards_that_differed=0)

@@ -12,7 +12,7 @@ from cliniq.app import House
 from cliniq.domains.queue import store
 from tests.domains.queue.lines import Watcher, board_of
 from tests.domains.queue.machine import Known, Stage, play
-from tests.domains.sizes import MACHINES
+from tests.domains.sizes import DAYS
 from tests.journeys.crowd import Answer, Ask
 from tests.platform.chance import STEADY
 from tests.relays import Listener, hearing
@@ -20,8 +20,8 @@ from tests.support import NOON, Admin, Client, Hands, SomeClinic, found_clinic
 
 PLAYED = settings(
     STEADY,
-    max_examples=MACHINES,
-    stateful_step_count=25,
+    max_examples=DAYS,
+    stateful_step_count=40,
     suppress_health_check=list(HealthCheck),
 )
 
