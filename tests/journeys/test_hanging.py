@@ -5,8 +5,8 @@ from time import perf_counter
 
 from cliniq.app import House
 from cliniq.kernel.ids import ClinicId, new_id
-from cliniq.platform.outbound.bulkhead import Bounds
 from cliniq.platform.outbound.breaker import Trip
+from cliniq.platform.outbound.bulkhead import Bounds
 from cliniq.platform.outbound.provider import Provider
 from tests.journeys import sizes
 from tests.journeys.conftest import Note

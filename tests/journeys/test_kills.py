@@ -12,7 +12,7 @@ import pytest
 
 from tests.domains.sizes import seeded
 from tests.journeys import sizes
-from tests.journeys.busy import Busy, SCAN_SECONDS, busy_day
+from tests.journeys.busy import SCAN_SECONDS, Busy, busy_day
 from tests.journeys.conftest import Note
 from tests.journeys.faults import Whole, whole_installation
 from tests.journeys.follower import Follower
