@@ -28,6 +28,7 @@ LINES = 2
 DESKS = 4
 FOLLOWERS = 4  # of each line
 VISITS_A_DOCTOR = 60  # a minute each, in the hour before the day began
+UNLIMITED = {"CLINIQ_RATE_SCALE": "1000"}
 SCAN_SECONDS = 1.5  # over which a wave of people arrives
 AGAIN = 0.2  # of all people scan once more
 
@@ -137,7 +138,7 @@ class Busy:
         """Wait until every follower knows what a fresh look at its queue shows."""
         for follower in self.followers:
             fresh = await follower.fresh(self.doors.ports[0])
-            while follower.known != fresh:
+            while follower.known != fresh:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.05)
 
 

@@ -9,11 +9,12 @@ import os
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 import asyncpg
 import httpx2
@@ -207,7 +208,7 @@ async def whole_installation(
     workers: int = 0,
     program: served.Program = (SCRIPT,),
     host: RedisHost | None = None,
-    **settings: str,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Whole]:
     """Start everything, wait until it serves, and leave nothing behind.
 

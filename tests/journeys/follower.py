@@ -1,4 +1,4 @@
-"""A client that follows a queue over any of several processes, and keeps its board by the events."""
+"""A client that follows a queue at any of several processes, and keeps its board by events."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The machine of the queue over sockets: asked at one process, followed at another, through Redis."""
+"""The machine of the queue over sockets: one process is asked, another followed."""
 
 import asyncio
 from collections import Counter

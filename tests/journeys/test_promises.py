@@ -23,7 +23,7 @@ from cliniq.platform.source import Urls
 from tests.journeys import sizes
 from tests.journeys.conftest import Note
 from tests.platform.mortal import CALL, COUNT
-from tests.platform.tasks import Number, is_empty, worker_of
+from tests.platform.tasks import Number, is_empty, until, until_true, worker_of
 from tests.support import Admin, SomeClinic
 
 ROOT = Path(__file__).parents[2]
@@ -85,15 +85,12 @@ async def test_killed_workers_lose_nothing_and_do_nothing_twice(
             await CALL.later(unit, Number(number))
     each_life = sizes.ERRANDS // (2 * sizes.DEATHS)
     async with receiver() as (port, heard):
-        async with asyncio.timeout(BOUND_SECONDS):
-            for death in range(sizes.DEATHS):
-                async with mortal(urls, port):
-                    while len(heard) < each_life * (death + 1):
-                        await asyncio.sleep(0.01)
+        for death in range(sizes.DEATHS):
+            async with mortal(urls, port):
+                await until(lambda far=each_life * (death + 1): len(heard) >= far)  # type: ignore[misc]
         assert not await is_empty(admin)
-        async with asyncio.timeout(BOUND_SECONDS), mortal(urls, port):
-            while not await is_empty(admin):
-                await asyncio.sleep(0.05)
+        async with mortal(urls, port):
+            await until_true(lambda: is_empty(admin))
     assert len(heard) == sizes.ERRANDS  # by key; some heard twice, as whoever dies on the way must
     counted = await admin.fetch(
         "select entity_id, count(*) from audit where clinic_id = $1 and action = $2 group by 1",

@@ -11,7 +11,7 @@ import pytest
 
 from tests.domains.sizes import seeded
 from tests.journeys import sizes
-from tests.journeys.busy import Busy, busy_day
+from tests.journeys.busy import UNLIMITED, Busy, busy_day
 from tests.journeys.cable import Cable, laid_cable
 from tests.journeys.conftest import Note
 from tests.journeys.faults import whole_installation
@@ -33,7 +33,7 @@ async def severed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sev
     folder: Path = tmp_path_factory.mktemp("severed")
     with laid_cable() as cable:
         async with (
-            whole_installation(folder, host=cable, CLINIQ_RATE_SCALE="1000") as whole,
+            whole_installation(folder, host=cable, settings=UNLIMITED) as whole,
             busy_day(whole, seeded()) as busy,
         ):
             yield Severed(busy, cable)

@@ -97,7 +97,7 @@ async def test_operator_replays_and_drops_what_is_held(
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_poisoned_job_is_held_beside_its_neighbours_and_done_once_it_is_mended_and_replayed(
+async def test_poisoned_job_is_held_and_done_once_it_is_replayed(
     house: House, clinic: SomeClinic, diary: Diary, settings: dict[str, str], admin: Admin
 ) -> None:
     poisoned = 3

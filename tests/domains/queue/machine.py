@@ -1,16 +1,18 @@
-"""A machine that does to a queue what people do, and holds the board they follow against a fresh one.
+"""A machine that does to a queue what people do, and holds the board they follow to a fresh one.
 
-Every step goes through the doors of the API; where it runs, and how its events travel, is a stage's.
+Every step goes through the doors of the API; where that runs, and how its events travel, is a
+stage's.
 """
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
-from hypothesis import settings as Settings
+from hypothesis import settings as how
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -75,6 +77,7 @@ class Stage(ABC):
     async def known(self, version: int) -> Known:
         """Say what the follower knows, once they have had what was told up to this version."""
 
+    @abstractmethod
     async def close(self) -> None:
         """Have nobody follow any longer."""
 
@@ -105,16 +108,10 @@ class Stage(ABC):
 
     async def stumble(self) -> None:
         """Call somebody in a unit that is rolled back."""
-        try:
+        with suppress(ZeroDivisionError, queue.QueueEmpty):
             async with self.clinic.unit() as unit:
                 await queue.call_next(unit, self.queue_id, "7")
-                raise Stumbled
-        except (Stumbled, queue.QueueEmpty):
-            pass
-
-
-class Stumbled(Exception):
-    """Something broke before the COMMIT."""
+                _ = 1 // 0
 
 
 def new_key() -> dict[str, str]:
@@ -122,7 +119,7 @@ def new_key() -> dict[str, str]:
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """A day of a queue. Hypothesis plays it in a thread; the stage stands on the tests' own loop."""
+    """A day of a queue. Hypothesis plays it in a thread; the stage stands on the tests' loop."""
 
     new_stage: ClassVar[Callable[[], Stage]]
     loop: ClassVar[asyncio.AbstractEventLoop]
@@ -212,7 +209,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.do(self.stage.close())
 
 
-async def play(new_stage: Callable[[], Stage], settings: Settings) -> None:
+async def play(new_stage: Callable[[], Stage], played: how) -> None:
     """Play days of a queue, each on a stage of its own."""
 
     class Played(QueueMachine):
@@ -220,4 +217,4 @@ async def play(new_stage: Callable[[], Stage], settings: Settings) -> None:
 
     Played.new_stage = staticmethod(new_stage)
     Played.loop = asyncio.get_running_loop()
-    await asyncio.to_thread(run_state_machine_as_test, Played, settings=settings)
+    await asyncio.to_thread(run_state_machine_as_test, Played, settings=played)

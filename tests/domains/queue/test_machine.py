@@ -58,6 +58,10 @@ class Inside(Stage):
         assert not self._watcher.early, "a version is missing"
         return self._watcher.version, self._watcher.board
 
+    @override
+    async def close(self) -> None:
+        await self._listener.told()
+
 
 @pytest.fixture
 async def listener(house: House, admin: Admin) -> AsyncIterator[Listener]:
