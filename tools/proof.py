@@ -32,6 +32,7 @@ CROWD = "tests/journeys/test_crowd.py"
 STOP = "tests/journeys/test_stop.py"
 KILLS = "tests/journeys/test_kills.py"
 SEVERED = "tests/journeys/test_severed.py"
+RELAY = "tests/platform/test_relay.py"
 PROMISES = "tests/journeys/test_promises.py"
 
 
@@ -110,8 +111,8 @@ PROOFS = (
         "200 days of up to 40 steps",
     ),
     Proof(
-        "Relays that take over from one another in the middle keep the order of every topic.",
-        ["tests/platform/test_relay.py"],
+        "Relays that die at any moment lose nothing and keep the order of every topic.",
+        [f"{RELAY}::test_relays_that_die_at_any_moment_lose_nothing_and_keep_the_order"],
     ),
     Proof(
         "Workers killed in the middle lose no job and do none twice.",

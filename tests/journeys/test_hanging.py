@@ -3,15 +3,19 @@
 import asyncio
 from time import perf_counter
 
-from cliniq.app import House
+from msgspec.structs import replace
+
 from cliniq.kernel.ids import ClinicId, new_id
 from cliniq.platform.outbound.breaker import Trip
 from cliniq.platform.outbound.bulkhead import Bounds
 from cliniq.platform.outbound.provider import Provider
+from cliniq.platform.source import Urls
+from tests.conftest import BACKENDS, house_of
 from tests.journeys import sizes
 from tests.journeys.conftest import Note
 from tests.platform.outbound.servers import calling, serving
 from tests.platform.outbound.test_hanging import ask
+from tests.platform.test_unit import client_of
 from tests.support import Client, SomeClinic, found_clinic
 
 CLINICS, CALLS_OF_EACH = 20, 8
@@ -50,11 +54,15 @@ async def p95(client: Client, clinic: SomeClinic, seconds: float) -> tuple[float
     return sorted(took)[len(took) * 95 // 100], len(took)
 
 
-async def test_provider_that_hangs_is_felt_by_nobody_else(
-    house: House, client: Client, note: Note
-) -> None:
-    clinic = await found_clinic(house)
-    async with serving() as silent, calling() as caller:
+async def test_provider_that_hangs_is_felt_by_nobody_else(urls: Urls, note: Note) -> None:
+    unlimited = replace(BACKENDS, rate_scale=1000)
+    async with (
+        house_of(urls, backends=unlimited) as house,
+        client_of(house) as client,
+        serving() as silent,
+        calling() as caller,
+    ):
+        clinic = await found_clinic(house)
         silent.is_silent = True
         acme = patient_with(silent.port)
         before, _ = await p95(client, clinic, 0)

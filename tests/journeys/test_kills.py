@@ -98,6 +98,7 @@ async def test_kills_at_random_moments_lose_nothing_and_do_nothing_twice(
         lost=0,
         twice=0,
         tries=busy.doors.tries.total(),
+        answers_that_broke_off=busy.doors.lost,
         told=len(receiver.done),
         told_again=receiver.repeated,
         events_followed=heard["event"],
