@@ -39,6 +39,7 @@ class Inside(Stage):
 
     @override
     async def found(self) -> SomeClinic:
+        self._hands.reset()  # or check-in would be over some day
         return await found_clinic(self._house)
 
     @override
