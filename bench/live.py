@@ -5,6 +5,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from time import perf_counter
 
 import psutil  # type: ignore[import-untyped]
@@ -13,7 +14,7 @@ from bench.ground import Served, fresh_ground, serving_cliniq
 from bench.load import Ask, fire
 from bench.report import Aim, BenchFailed, Result
 from bench.rounds import Options
-from bench.town import CLINIC, FIRST, KEYRING, Kind, Town, id_of, staff_headers
+from bench.town import CLINIC, FIRST, KEYRING, Kind, Town, id_of, new_key, staff_headers
 from bench.watchers import BuyPass, Heard, Seat, Watchers
 from cliniq.kernel.ids import PersonId, SessionId
 from cliniq.kernel.scope import Caller
@@ -27,6 +28,7 @@ LARGE_CALLS_A_SECOND = 2  # each makes as many frames as there are in the room
 P99_MS, LARGE_P99_MS, KILOBYTES = 250, 300, 30
 SETTLE_SECONDS = 1
 
+KEYS = count(FIRST)
 PASSES = Passes(KEYRING, utc_now, SpentHere(utc_now, None))
 
 
@@ -189,9 +191,8 @@ async def call(
         began = perf_counter()
         called.append((topic_of(queue), began))
         path = f"/api/v1/queues/{id_of(Kind.QUEUE, queue)}/calls"
-        await fire(
-            served.port, [[Ask("POST", path, staff_headers(FIRST + at % 50), {"room": "7"})]]
-        )
+        headers = staff_headers(FIRST + at % 50) | new_key(next(KEYS))
+        await fire(served.port, [[Ask("POST", path, headers, {"room": "7"})]])
         await asyncio.sleep(max(0, began + 1 / a_second - perf_counter()))
     await asyncio.sleep(SETTLE_SECONDS)
     return _delays(watchers, called)

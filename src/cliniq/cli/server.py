@@ -26,8 +26,10 @@ from cliniq.platform.clock import Clocks
 from cliniq.platform.crew import Crew
 from cliniq.platform.health import complaints
 from cliniq.platform.http.system import exposition
+from cliniq.platform.http.wire import Door, LiveSocket
 from cliniq.platform.line import Line
 from cliniq.platform.live import Hub
+from cliniq.platform.memory import settle
 from cliniq.platform.migrate import migrate
 from cliniq.platform.processes import at_work
 from cliniq.platform.settings import Settings, load_settings, master_secret
@@ -221,13 +223,14 @@ async def _answer(
 ) -> None:
     """Answer requests until told to stop."""
     app = build_app(house, settings.address, stage, settings.trusted_proxies)
+    settle()
     started = asyncio.Event()
     server = _Server(
         uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
-            ws="websockets-sansio",
+            http=Door,
+            ws=LiveSocket,
             ws_max_size=LARGEST_FRAME_BYTES,
             ws_ping_interval=PING_SECONDS,
             ws_ping_timeout=PING_SECONDS,

@@ -45,6 +45,10 @@ class Connection:
         if self.frames or self.is_over:
             wake()
 
+    def leave(self) -> None:
+        """Call nobody any more: whoever takes the frames has gone."""
+        self._wake = None
+
     def send(self, frame: Frame) -> None:
         """Put a frame in line; a reader that is too far behind is closed instead."""
         if self.is_over:

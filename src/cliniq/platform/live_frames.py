@@ -3,6 +3,7 @@
 The AsyncAPI document is made from these records.
 """
 
+import struct
 from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
@@ -142,20 +143,36 @@ class Frame:
     `mark` is the id that a stream resumes from; only what carries a version of its topic has one.
     """
 
-    __slots__ = ("_lines", "_mark", "message", "text")
+    __slots__ = ("_json", "_lines", "_mark", "wire")
 
     def __init__(self, said: Said, mark: str = "") -> None:
-        self.text = msgspec.json.encode(said).decode()
-        self.message = {"type": "websocket.send", "text": self.text}
+        self._json = msgspec.json.encode(said)
+        self.wire = _head(len(self._json)) + self._json  # as a WebSocket has it
         self._mark = f"id: {mark}\n" if mark else ""
         self._lines = b""
+
+    @property
+    def text(self) -> str:
+        """Write it as JSON."""
+        return self._json.decode()
 
     @property
     def lines(self) -> bytes:
         """Write it as Server-Sent Events have it. JSON has no line breaks."""
         if not self._lines:
-            self._lines = f"{self._mark}data: {self.text}\n\n".encode()
+            self._lines = b"%bdata: %b\n\n" % (self._mark.encode(), self._json)
         return self._lines
+
+
+def _head(size: int) -> bytes:
+    """Begin a WebSocket's text frame, whole and without a mask. Source: RFC 6455, 5.2."""
+    if size < 126:  # noqa: PLR2004
+        return bytes((0x81, size))
+    return (
+        struct.pack(">BBH", 0x81, 126, size)
+        if size < 1 << 16
+        else struct.pack(">BBQ", 0x81, 127, size)
+    )
 
 
 def snapshot_frame(topic: str, epoch: str, version: int, state: object) -> Frame:

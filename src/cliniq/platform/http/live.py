@@ -42,6 +42,7 @@ from cliniq.platform.http.route import GuardedRoute
 from cliniq.platform.http.terms import terms
 from cliniq.platform.http.topics import Reader, Topic
 from cliniq.platform.http.traffic import Traffic, address_of
+from cliniq.platform.http.wire import Wire, take_wire
 from cliniq.platform.live import (
     INTERNAL_ERROR,
     POLICY_VIOLATION,
@@ -147,8 +148,8 @@ async def _serve(scope: Scope, caller: Caller, receive: Receive, send: Send) -> 
     socket = WebSocket(scope, receive, send)
     socket.client_state = socket.application_state = WebSocketState.CONNECTED
     hub = entrance_of(socket).hub
-    address = address_of(socket) or None
-    connection = Connection(caller.session_id, caller.person_id, address)
+    connection = Connection(caller.session_id, caller.person_id, address_of(socket) or None)
+    wire = take_wire(scope)
     for heavy in set(scope) - _KEPT:
         del scope[heavy]
     try:
@@ -157,7 +158,7 @@ async def _serve(scope: Scope, caller: Caller, receive: Receive, send: Send) -> 
         is_full = isinstance(problem, RateLimitExceeded)
         await socket.close(TRY_AGAIN_LATER if is_full else SERVICE_RESTART, problem.code)
         return
-    mouth = _Mouth(socket, connection)
+    mouth = _Mouth(socket, connection, wire)
     try:
         await _read(socket, caller, connection)
     except (WebSocketDisconnect, RuntimeError, OSError):
@@ -171,12 +172,13 @@ async def _serve(scope: Scope, caller: Caller, receive: Receive, send: Send) -> 
 
 
 class _Mouth:
-    """Says what waits. It has no task while there is nothing to say: most sockets are silent."""
+    """Says what waits: at once where it can, else by a task, and most sockets are silent."""
 
-    __slots__ = ("_connection", "_ear", "_saying", "_socket", "gave_up")
+    __slots__ = ("_connection", "_ear", "_saying", "_socket", "_wire", "gave_up")
 
-    def __init__(self, socket: WebSocket, connection: Connection) -> None:
+    def __init__(self, socket: WebSocket, connection: Connection, wire: Wire | None) -> None:
         self._socket = socket
+        self._wire = wire
         self._connection = connection
         self._ear = asyncio.current_task()
         self._saying: asyncio.Task[None] | None = None
@@ -184,8 +186,20 @@ class _Mouth:
         connection.attend(self._speak)
 
     def _speak(self) -> None:
-        if self._saying is None:
+        if self._saying is None and not self._has_said():
             self._saying = asyncio.get_running_loop().create_task(self._say())
+
+    def _has_said(self) -> bool:
+        """Say what waits at once, where nothing is in the way; tell whether that was all."""
+        if self._wire is None or self._connection.is_over:
+            return False
+        frames = self._connection.frames
+        for at, frame in enumerate(frames):
+            if not self._wire.push(frame.wire):
+                del frames[:at]
+                return False
+        frames.clear()
+        return True
 
     async def _say(self) -> None:
         """Say all; whoever takes nothing for `PATIENCE_SECONDS` is given up."""
@@ -205,14 +219,15 @@ class _Mouth:
 
     async def _say_some(self) -> bool:
         for frame in self._connection.take():
-            await self._socket.send(frame.message)
+            await self._socket.send_text(frame.text)
         if self._connection.is_over and not self._connection.frames:
             await self._socket.close(self._connection.code, self._connection.reason)
             return True
         return False
 
     async def rest(self) -> None:
-        """Let last words be said."""
+        """Let last words be said, and be called no more."""
+        self._connection.leave()
         saying = self._saying
         if saying is not None:
             with suppress(TimeoutError, asyncio.CancelledError):
