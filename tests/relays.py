@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing_extensions import override
 
 from cliniq.app import House
-from cliniq.platform.bus import LocalBus, Message
+from cliniq.platform.bus import Bus, LocalBus, Message
 from cliniq.platform.live_connection import Connection
 from cliniq.platform.live_frames import LiveEvent, event_in
 from cliniq.platform.relay import Bell, Forward, Relay, forward_to_nobody
@@ -41,9 +41,7 @@ class Listener:
         return told
 
 
-def relay_of(
-    house: House, bus: LocalBus | None = None, forward: Forward = forward_to_nobody
-) -> Relay:
+def relay_of(house: House, bus: Bus | None = None, forward: Forward = forward_to_nobody) -> Relay:
     """A relay beside the house's own, to be driven by hand."""
     bus = bus or LocalBus()
     return Relay(house.entrance.database, bus, Bell(bus), forward)

@@ -30,6 +30,10 @@ FULL = {"CLINIQ_TEST_FULL": "1", "CLINIQ_TEST_ROUNDS": "200", "CLINIQ_TEST_TICKE
 
 CROWD = "tests/journeys/test_crowd.py"
 STOP = "tests/journeys/test_stop.py"
+KILLS = "tests/journeys/test_kills.py"
+SEVERED = "tests/journeys/test_severed.py"
+RELAY = "tests/platform/test_relay.py"
+PROMISES = "tests/journeys/test_promises.py"
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,57 @@ PROOFS = (
         [STOP],
         "8 bookers who never pause",
         embedded_only=True,
+    ),
+    Proof(
+        "Servers, worker, PostgreSQL (-9 and immediate) and Redis are killed at random moments "
+        "under a load of scans and calls: nothing acknowledged is lost, nothing is done twice, "
+        "each job has its effect once by its key, every follower ends with the fresh board and "
+        "missed no version unnoticed, and all is back within 30 s.",
+        [KILLS],
+        "200 rounds",
+        embedded_only=True,
+    ),
+    Proof(
+        "The network to Redis is cut, Redis is killed, a process is killed: of the versions "
+        "meanwhile none is missed unnoticed.",
+        [SEVERED],
+        "cut for 30 s",
+        embedded_only=True,
+    ),
+    Proof(
+        "After every operation on a queue, its events applied to the old board give the fresh one.",
+        ["tests/domains/queue/test_machine.py"],
+        "300 days of up to 40 steps",
+    ),
+    Proof(
+        "They do so too where one process is asked and another followed, over a socket through "
+        "Redis.",
+        ["tests/journeys/test_machine.py"],
+        "200 days of up to 40 steps",
+    ),
+    Proof(
+        "Relays that die at any moment lose nothing and keep the order of every topic.",
+        [f"{RELAY}::test_relays_that_die_at_any_moment_lose_nothing_and_keep_the_order"],
+    ),
+    Proof(
+        "Workers killed in the middle lose no job and do none twice.",
+        [f"{PROMISES}::test_killed_workers_lose_nothing_and_do_nothing_twice"],
+        "20 kills, 4,000 jobs, 1,600 errands",
+    ),
+    Proof(
+        "A poisoned job is held, its neighbours are not, and it is done once mended and replayed.",
+        ["tests/platform/test_jobs_cli.py::test_poisoned_job_is_held_and_done_once_it_is_replayed"],
+        "20 jobs, 1 poisoned",
+    ),
+    Proof(
+        "Ten thousand reminders of one clinic do not stand before one of another.",
+        [f"{PROMISES}::test_ten_thousand_reminders_of_a_clinic_do_not_stand_before_one_of_another"],
+        "10,000 reminders",
+    ),
+    Proof(
+        "A provider that hangs holds no connection to the database, and requests do not feel it.",
+        ["tests/journeys/test_hanging.py"],
+        "60 s",
     ),
 )
 

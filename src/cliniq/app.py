@@ -1,7 +1,7 @@
 """The composition root of the web process; with `cli` and `demo`, all that knows every room."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +34,8 @@ from cliniq.platform.bus import Bus
 from cliniq.platform.cache import Cache, open_cache
 from cliniq.platform.cached import Cached, forget
 from cliniq.platform.clock import Clocks
-from cliniq.platform.db import Beside, Database, open_database, open_read_unit
+from cliniq.platform.db import Beside, Database, Unit, open_database, open_read_unit
+from cliniq.platform.events import Told
 from cliniq.platform.health import Pulse, open_pulse
 from cliniq.platform.http import files, system
 from cliniq.platform.http import live as live_http
@@ -46,14 +47,14 @@ from cliniq.platform.http.route import API, unguarded_doors
 from cliniq.platform.http.switchboard import Switchboard
 from cliniq.platform.http.topics import Topic
 from cliniq.platform.http.traffic import PACES, scaled
-from cliniq.platform.jobs import Registry, lane_waker
+from cliniq.platform.jobs import Registry, Tools, lane_waker
 from cliniq.platform.limits_backends import open_limits
 from cliniq.platform.live import Hub
 from cliniq.platform.live_passes import Passes, open_spent
 from cliniq.platform.outbound.client import Outbound, open_outbound
 from cliniq.platform.passwords import Passwords
 from cliniq.platform.redis_bus import open_bus
-from cliniq.platform.relay import Bell, Relay
+from cliniq.platform.relay import Bell, Forward, Relay
 from cliniq.platform.signing import Keyring
 from cliniq.platform.slow import slow_log
 from cliniq.platform.storage import open_storage
@@ -123,8 +124,11 @@ async def open_house(
         passwords = stack.enter_context(Passwords())
         pulse = await enter(open_pulse(dsn, backends))
         outbound = await enter(open_outbound(clocks.wall, metrics))
-        database, bus, bell = await _open_base(stack, dsn, pool_size, clocks, backends, metrics)
-        hub, relay = Hub(bus), Relay(database, bus, bell, (promises or NO_PROMISES).forward)
+        cache, database, bus, bell = await _open_base(
+            stack, dsn, pool_size, clocks, backends, metrics
+        )
+        forward = _forwarding(promises or NO_PROMISES, cache)
+        hub, relay = Hub(bus), Relay(database, bus, bell, forward)
         limits = await enter(open_limits(backends.redis_url, database, keyring.key("limits")))
         spent = await enter(open_spent(backends.redis_url, database, clocks.wall))
         metrics.show(relay.figures.collectors)
@@ -147,7 +151,7 @@ async def _open_base(
     clocks: Clocks,
     backends: Backends,
     metrics: Metrics,
-) -> tuple[Database, Bus, Bell]:
+) -> tuple[Cache, Database, Bus, Bell]:
     """Open the database and what stands beside it."""
     bus = await stack.enter_async_context(open_bus(backends.redis_url))
     cache = await stack.enter_async_context(open_cache(backends.redis_url, bus))
@@ -156,7 +160,24 @@ async def _open_base(
     slow = slow_log(backends.slow_query_ms, metrics.count_slow)
     beside = Beside(bell.ring, lane_waker(bus), cache, slow)
     opening = open_database(dsn, pool_size, clocks, beside, pooler=backends.pooler)
-    return await stack.enter_async_context(opening), bus, bell
+    return cache, await stack.enter_async_context(opening), bus, bell
+
+
+def tools_of(house: House, address: str) -> Tools:
+    """Give errands what this house has."""
+    entrance = house.entrance
+    return Tools(entrance.database, entrance.storage, house.outbound, entrance.keyring, address)
+
+
+def _forwarding(promises: Registry, cache: Cache) -> Forward:
+    """Pass facts on to the jobs of those who hear of them, and to the cache."""
+
+    async def forward(unit: Unit, told: Sequence[Told]) -> None:
+        await promises.forward(unit, told)
+        for each in told:
+            unit.after_commit(partial(forget_told, cache, each.kind, each.clinic_id))
+
+    return forward
 
 
 async def _read_epoch(database: Database) -> str:

@@ -4,26 +4,31 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from cliniq.domains.checkin import jobs as checkin_jobs
+from cliniq.domains.checkin import subscribers as checkin_subscribers
 from cliniq.platform import duties, jobs_worker
 from cliniq.platform.bus import Bus
-from cliniq.platform.db import Database
-from cliniq.platform.jobs import Registry
+from cliniq.platform.jobs import Registry, Tools
 from cliniq.platform.jobs_depths import tell_depths
 from cliniq.platform.telemetry import Metrics
 
-# Rooms add their `jobs.JOBS` and `subscribers.SUBSCRIPTIONS` here.
-REGISTRY = Registry(duties.JOBS, duties=duties.DUTIES)
+REGISTRY = Registry(
+    (*duties.JOBS, *checkin_jobs.JOBS),
+    checkin_subscribers.SUBSCRIPTIONS,
+    duties.DUTIES,
+)
 
 
 @asynccontextmanager
 async def working(
-    database: Database, bus: Bus, metrics: Metrics, *, hands: int, registry: Registry = REGISTRY
+    tools: Tools, bus: Bus, metrics: Metrics, *, hands: int, registry: Registry = REGISTRY
 ) -> AsyncIterator[None]:
     """Work off jobs while the block runs, then finish what was taken.
 
     Bounds: `hands` transactions of jobs at once; the rest of the pool is for others.
     """
-    async with jobs_worker.working(database, bus, registry, metrics, hands=hands):
+    database = tools.database
+    async with jobs_worker.working(database, bus, registry, metrics, hands=hands, tools=tools):
         telling = asyncio.create_task(tell_depths(database, metrics))
         try:
             yield

@@ -7,6 +7,7 @@ _GIVEN = os.environ  # noqa: TID251 - the tests' own settings
 
 ROUNDS = int(_GIVEN.get("CLINIQ_TEST_ROUNDS", "10"))
 TICKETS = int(_GIVEN.get("CLINIQ_TEST_TICKETS", "200"))
+DAYS = 300 if _GIVEN.get("CLINIQ_TEST_FULL") == "1" else 8
 BOOKERS = 64
 CALLERS = 50
 

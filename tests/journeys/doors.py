@@ -19,6 +19,7 @@ from tests.journeys.crowd import Answer, Ask
 
 PATIENCE_SECONDS = 120.0  # far more than an installation may take to come back
 ANSWER_SECONDS = 8.0
+BROKE_OFF = asyncio.IncompleteReadError, ConnectionResetError, TimeoutError
 WORTH_ANOTHER_TRY = {"IDEMPOTENCY_KEY_IN_FLIGHT", "RATE_LIMIT_EXCEEDED", "STALE_VERSION"}
 
 
@@ -33,6 +34,11 @@ class Doors:
     ports: Sequence[int]
     dice: random.Random
     tries: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def lost(self) -> int:
+        """Count the answers that broke off: what was asked may have happened or not."""
+        return sum(self.tries[each.__name__] for each in BROKE_OFF)
 
     async def ask(self, ask: Ask) -> Answer:
         """Ask until the answer is final: the same key each time, so that it happens once.

@@ -9,10 +9,12 @@ import os
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 import asyncpg
 import httpx2
@@ -24,11 +26,13 @@ from cliniq.platform.embedded import embedded_server
 from cliniq.platform.migrate import migrate
 from cliniq.platform.provision import provision
 from cliniq.platform.source import NAME
-from tests.journeys.served import BOUND_SECONDS, Installation, Served
-from tests.redis_server import RedisServer, own_redis
+from tests.journeys import served
+from tests.journeys.served import BOUND_SECONDS, SCRIPT, Installation, Served
+from tests.redis_server import RedisHost, RedisServer, own_redis
 
 PAUSE_SECONDS = 0.05
 SERVE, WORK = ("serve",), ("worker", "--min", "1", "--max", "1")
+AT_WORK, BADLY_TIMED = "Cliniq works off jobs", "cliniq: the database does not answer"
 ALL_DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
 
 
@@ -138,6 +142,7 @@ class Whole:
     workers: list[Program]
     application: str
     owner: str
+    restarts: int = 0
 
     @property
     def parts(self) -> dict[str, Part]:
@@ -168,14 +173,22 @@ class Whole:
             return [await _readiness(client, address) for address in self.addresses]
 
     async def recovered(self) -> float:
-        """Wait until every server is ready and every worker runs; say how long. Units: seconds."""
+        """Wait until every server is ready and every worker at work; say how long.
+
+        Whoever did not start, since the database was away, is started again, as by any supervisor.
+        Units: seconds.
+        """
         began = time.monotonic()
         states: list[str] = []
         while time.monotonic() - began < BOUND_SECONDS:
             states = await self.readiness()
-            if set(states) == {"ready"} and all(_runs(each) for each in self.workers):
+            if set(states) == {"ready"} and all(AT_WORK in each.said() for each in self.workers):
                 return time.monotonic() - began
             await asyncio.sleep(PAUSE_SECONDS)
+            for each in self.programs:
+                if not _runs(each) and BADLY_TIMED in each.said():
+                    self.restarts += 1
+                    await each.start()
         said = "\n".join(f"{each.name}:\n{each.said()}" for each in self.programs)
         raise AssertionError(f"{states} after {BOUND_SECONDS} s\n{said}")
 
@@ -189,12 +202,23 @@ class Whole:
 
 @asynccontextmanager
 async def whole_installation(
-    folder: Path, *, servers: int = 2, workers: int = 0, **settings: str
+    folder: Path,
+    *,
+    servers: int = 2,
+    workers: int = 0,
+    program: served.Program = (SCRIPT,),
+    host: RedisHost | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Whole]:
-    """Start everything, wait until it serves, and leave nothing behind."""
-    cluster = Cluster(folder / "postgres")
+    """Start everything, wait until it serves, and leave nothing behind.
+
+    `program` stands for `cliniq`; `host` is where Redis runs, by default here.
+    """
     async with AsyncExitStack() as ending:
-        redis = ending.enter_context(own_redis())
+        # Of its own: every start of pytest shuts the one above its folders to other users.
+        apart = ending.enter_context(TemporaryDirectory(prefix="cliniq-whole-"))
+        cluster = Cluster(Path(apart) / "postgres")
+        redis = ending.enter_context(own_redis(host))
         ending.push_async_callback(cluster.stop)
         await cluster.start()
         application, owner = await provision(cluster.dsn, NAME)
@@ -211,8 +235,8 @@ async def whole_installation(
         whole = Whole(
             cluster,
             Cache(redis),
-            _programs(folder, "server", SERVE, servers, common),
-            _programs(folder, "worker", WORK, workers, common),
+            _programs(folder, "server", SERVE, servers, common, program),
+            _programs(folder, "worker", WORK, workers, common, program),
             application,
             owner,
         )
@@ -227,10 +251,18 @@ async def whole_installation(
 
 
 def _programs(
-    folder: Path, kind: str, words: Sequence[str], number: int, settings: dict[str, str]
+    folder: Path,
+    kind: str,
+    words: Sequence[str],
+    number: int,
+    settings: dict[str, str],
+    program: served.Program,
 ) -> list[Program]:
     names = [f"{kind}-{each}" for each in range(1, number + 1)]
-    return [Program(Installation(folder / name, settings), words, name) for name in names]
+    return [
+        Program(Installation(folder / name, settings, program=program), words, name)
+        for name in names
+    ]
 
 
 async def ensure_durable(dsn: str) -> None:

@@ -7,11 +7,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from os import defpath
 from pathlib import Path
+from typing import TypeAlias
 
 import httpx2
 
@@ -19,6 +20,7 @@ from tests.support import KEYED, SECRET, Client
 
 SCRIPT = Path(sys.executable).parent / "cliniq"
 BOUND_SECONDS = 120
+Program: TypeAlias = Sequence[str | Path]
 FILES = 4096  # a thousand connections of either side, and then some
 
 
@@ -92,6 +94,7 @@ class Installation:
     folder: Path
     settings: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    program: Program = (SCRIPT,)
 
     @property
     def database(self) -> Path:
@@ -109,13 +112,13 @@ class Installation:
         }
 
     def start(self, *words: str) -> Served:
-        """Start `cliniq` with these words, and wait for nothing."""
+        """Start the program with these words, and wait for nothing."""
         allow_files()
         self.folder.mkdir(parents=True, exist_ok=True)
         journal = self.folder / "journal"
         with journal.open("wb") as said:
             process = subprocess.Popen(
-                (SCRIPT, *words),
+                (*self.program, *words),
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -144,7 +147,7 @@ class Installation:
 
     def _try(self, words: tuple[str, ...]) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            (SCRIPT, *words),
+            (*self.program, *words),
             cwd=self.folder,
             env=self.environment,
             capture_output=True,

@@ -14,3 +14,13 @@ CALLERS = 50
 TICKETS = int(_GIVEN.get("CLINIQ_TEST_TICKETS", "1000" if FULL else "100"))
 BOOKERS = 64
 ROUNDS = int(_GIVEN.get("CLINIQ_TEST_ROUNDS", "200" if FULL else "5"))
+
+# Of the proofs that strike: what takes seconds is done in CI and in full.
+_LARGE = FULL or IN_CI
+KILLS = int(_GIVEN.get("CLINIQ_TEST_KILLS", "200" if FULL else "20" if IN_CI else "3"))
+CUT_SECONDS = 30 if FULL else 6 if IN_CI else 3
+STRUCK = ["redis", "server-1"] if _LARGE else ["redis"]
+DAYS = 200 if FULL else 20 if IN_CI else 6
+DEATHS = 20 if _LARGE else 3
+JOBS, ERRANDS = (4000, 1600) if _LARGE else (400, 200)
+HANG_SECONDS = 60 if FULL else 3 if IN_CI else 1

@@ -6,8 +6,11 @@ import hashlib
 import io
 import itertools
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -16,7 +19,9 @@ from structlog.testing import capture_logs
 
 from cliniq.app import House
 from cliniq.cli.archives import archive_due
+from cliniq.kernel.problem import NotFound
 from cliniq.platform import partitions
+from cliniq.platform.archive import Archive
 from cliniq.platform.clock import Clocks
 from cliniq.platform.migrate import migrate
 from cliniq.platform.partitions import (
@@ -28,9 +33,10 @@ from cliniq.platform.partitions import (
 )
 from cliniq.platform.provision import provision
 from cliniq.platform.source import Urls
+from cliniq.platform.storage import Name
 from cliniq.platform.upkeep import upkeep
-from tests.conftest import NAME, dsn_of, house_of, on_server
-from tests.support import NOON, Admin, Hands
+from tests.conftest import BACKENDS, NAME, dsn_of, house_of, on_server
+from tests.support import NOON, SECRET, Admin, Hands
 
 ROWS = 3000  # several chunks, where a chunk is two blocks
 ADD = """
@@ -467,3 +473,47 @@ async def test_partition_gets_every_policy_word_for_word(
     finally:
         for name in ("narrow", "adding"):
             await old_admin.execute(f"drop policy {name} on security_event")
+
+
+# In the object storage
+
+
+async def test_archive_in_the_object_storage_is_read_back_and_the_partition_dropped(
+    old_house: House, old_admin: Admin, events: str
+) -> None:
+    storage = old_house.entrance.storage
+    await detach_due(old_house.entrance.database)
+    done = await archive_detached(old_house.entrance.database, Archive(storage))
+    assert events in {each.part for each in done}
+    assert await attached(old_admin, events) is None
+    kept = await storage.get(Name(f"archive/security_event/{events}.csv.gz"))
+    assert kept is not None
+    assert kept.media_type == "application/gzip"
+    assert gzip.decompress(kept.body).count(b"\n") > ROWS
+
+
+async def test_archive_that_is_not_there_is_not_found(old_house: House) -> None:
+    with pytest.raises(NotFound):
+        _ = [each async for each in Archive(old_house.entrance.storage).get("archive/none.csv.gz")]
+
+
+async def test_operator_archives_from_the_command_line(
+    old_urls: Urls, old_house: House, old_admin: Admin, events: str, tmp_path: Path
+) -> None:
+    await detach_due(old_house.entrance.database)
+    settings = {
+        "CLINIQ_DATABASE_URL": old_urls.application,
+        "CLINIQ_SECRET": SECRET,
+        "CLINIQ_STORAGE_URL": f"file:{tmp_path}",
+        "CLINIQ_DATABASE_POOLER": "transaction" if BACKENDS.pooler else "none",
+    }
+    told = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cliniq.cli.main", "partitions", "archive"),
+        env={"PATH": os.defpath, **settings},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await told.communicate()
+    assert told.returncode == 0, said
+    assert events in said.decode()
+    assert (tmp_path / f"archive/security_event/{events}.csv.gz").stat().st_size > 0
+    assert await attached(old_admin, events) is None

@@ -4,7 +4,9 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
 
@@ -103,3 +105,43 @@ async def said(client: Client) -> object:
     answer = await client.get(READY)
     assert answer.status_code == 200
     return answer.json()
+
+
+# A start while the server starts too
+
+
+@pytest.fixture
+def starting(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """What the server says to those who connect before it lets them in."""
+    refusals: list[Exception] = []
+    connect = asyncpg.connect
+
+    async def knock(dsn: str, **how: Any) -> object:
+        if refusals:
+            raise refusals.pop()
+        return await connect(dsn, **how)
+
+    monkeypatch.setattr("cliniq.platform.health.asyncpg.connect", knock)
+    monkeypatch.setattr(health, "STARTING_PAUSE_SECONDS", 0.01)
+    return refusals
+
+
+async def test_server_that_is_starting_up_is_waited_for(
+    urls: Urls, starting: list[Exception]
+) -> None:
+    starting += [asyncpg.CannotConnectNowError("the database system is starting up")] * 3
+    assert await health.complaints(urls.application) == []
+    assert not starting
+
+
+async def test_server_that_starts_for_too_long_or_is_not_there_is_not_waited_for(
+    urls: Urls, starting: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting += [ConnectionRefusedError()] * 2
+    with pytest.raises(ConnectionRefusedError):
+        await health.complaints(urls.application)
+    assert len(starting) == 1
+    monkeypatch.setattr(health, "STARTING_SECONDS", -1)
+    starting.append(asyncpg.CannotConnectNowError("the database system is starting up"))
+    with pytest.raises(asyncpg.CannotConnectNowError):
+        await health.complaints(urls.application)

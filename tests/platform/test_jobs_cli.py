@@ -14,13 +14,22 @@ from cliniq.app import House
 from cliniq.cli.main import cli
 from cliniq.kernel.scope import PlatformScope
 from cliniq.platform.clock import utc_now
-from cliniq.platform.db import open_unit
+from cliniq.platform.db import Unit, open_unit
 from cliniq.platform.duties import PASSES
-from cliniq.platform.jobs import Tick, report
+from cliniq.platform.jobs import Job, Tick, report
 from cliniq.platform.lanes import Lane
 from cliniq.platform.source import Urls
 from tests.conftest import house_of
-from tests.platform.tasks import Diary, Number, is_empty, until_true, worker_of, writer
+from tests.platform.tasks import (
+    Diary,
+    Number,
+    failures,
+    is_empty,
+    states,
+    until_true,
+    worker_of,
+    writer,
+)
 from tests.support import SECRET, Admin, Client, SomeClinic
 
 WIDE = {"COLUMNS": "300"}
@@ -85,6 +94,39 @@ async def test_operator_replays_and_drops_what_is_held(
         in (await say(settings, "drop", "--clinic", str(clinic.clinic_id), "--waiting")).stdout
     )
     assert await is_empty(admin)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_poisoned_job_is_held_and_done_once_it_is_replayed(
+    house: House, clinic: SomeClinic, diary: Diary, settings: dict[str, str], admin: Admin
+) -> None:
+    poisoned = 3
+
+    async def remind(unit: Unit, what: Number) -> None:
+        if what.number == poisoned:
+            raise ZeroDivisionError
+        diary.write(what.number)
+
+    job = Job("test.remind", Lane.REMINDERS, Number, remind)
+    async with clinic.unit() as unit:
+        for number in range(20):
+            await job.later(unit, Number(number))
+    async with worker_of(house, job):
+        await failures(admin, 1)
+        await until_true(lambda: _only_held(admin))
+        assert sorted(diary.lines) == [each for each in range(20) if each != poisoned]  # type: ignore[type-var]
+        (line,) = (await say(settings, "list", "--state", "held", "--json")).stdout.splitlines()
+        held = msgspec.json.decode(line)
+        assert held["payload"] == '{"number": 3}'
+        assert "ZeroDivisionError" in (await say(settings, "show", str(held["id"]))).stdout
+        poisoned = -1
+        assert "1 jobs run anew." in (await say(settings, "replay", str(held["id"]))).stdout
+        await until_true(lambda: is_empty(admin))
+    assert diary.lines[19:] == [3]
+
+
+async def _only_held(admin: Admin) -> bool:
+    return await states(admin) == ["failed"]
 
 
 async def test_operator_follows_a_job_to_its_end(

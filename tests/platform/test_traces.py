@@ -16,16 +16,25 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
+from cliniq.app import House
 from cliniq.domains.checkin import service as checkin
+from cliniq.domains.queue.events import EntryCalled
+from cliniq.kernel.ids import new_id
 from cliniq.kernel.problem import NotFound
 from cliniq.platform import traces
+from cliniq.platform.db import Unit
+from cliniq.platform.jobs import Job, Registry, when
+from cliniq.platform.lanes import Lane
+from cliniq.platform.live import Connection, Known, Snapshot, topic_in
 from cliniq.platform.outbound.provider import Provider, Request
 from cliniq.platform.outbound.refusals import ProviderRefused
 from cliniq.platform.telemetry import configure_logs
 from cliniq.platform.traces import carrier, configure_traces, is_tracing, note, span, trace_id
 from tests.platform.outbound.servers import calling, reply, serving
+from tests.platform.tasks import worker_of
 from tests.platform.wire import MARK
-from tests.support import PASSWORD, Client, SomeClinic
+from tests.relays import free_leases, relay_of
+from tests.support import PASSWORD, Admin, Client, SomeClinic
 
 THEIRS = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -320,3 +329,52 @@ async def test_collector_that_is_away_costs_the_traces_and_nothing_else() -> Non
         url = server.url("").rstrip("/")
     said = await send(url, [*MAKE_SPANS, "print('over')"])
     assert said.splitlines()[-1] == "over"
+
+
+# --- from the request to the job and the socket ---------------------------------------------------
+
+
+async def watching(house: House, clinic: SomeClinic, queue_id: str) -> Connection:
+    """Somebody who watches a queue."""
+
+    async def load(_known: Known | None) -> Snapshot:
+        return Snapshot(1, None)
+
+    watcher = Connection(new_id())
+    topic = topic_in(clinic.clinic_id, f"queue:{queue_id}")
+    await house.entrance.hub.subscribe(watcher, topic, load)
+    return watcher
+
+
+async def test_call_its_job_and_what_the_board_shows_of_it_are_one_trace(
+    house: House, client: Client, clinic: SomeClinic, spans: InMemorySpanExporter, admin: Admin
+) -> None:
+    someone, _, _ = await clinic.visit()
+    (receipt,) = (await clinic.scan(client, someone)).json()["check_ins"]
+    done = asyncio.Event()
+
+    async def hear(_unit: Unit, _told: EntryCalled) -> None:
+        done.set()
+
+    job = Job("test.hear", Lane.REMINDERS, EntryCalled, hear)
+    registry = Registry([job], [when(EntryCalled, job)])
+    relay = relay_of(house, house.entrance.bus, registry.forward)
+    await free_leases(admin)
+    await relay.drain()
+    watcher = await watching(house, clinic, receipt["queue_id"])
+    spans.clear()
+    async with worker_of(house, registry=registry):
+        called = await client.post(
+            f"/api/v1/queues/{receipt['queue_id']}/calls", headers=clinic.acting(clinic.doctor)
+        )
+        assert called.status_code == 200
+        await relay.drain()
+        await asyncio.wait_for(done.wait(), 30)
+    house.entrance.hub.leave(watcher)
+    request = one(spans, "POST /api/v1/queues/{queue_id}/calls")
+    caused = one(spans, "job test.hear"), one(spans, "live")
+    assert {ids(each)[0] for each in caused} == {ids(request)[0]}
+    assert caused[1].attributes is not None
+    assert caused[1].attributes["fact"] == EntryCalled.kind
+    linked = {link.context.trace_id for link in one(spans, "relay").links}
+    assert linked == {ids(request)[0]}

@@ -17,15 +17,17 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from cliniq import __version__
 from cliniq import app as composition
-from cliniq.cli import checks, facts, server, work
+from cliniq.cli import archives, checks, facts, server, work
 from cliniq.cli.crews import CrewFailed
 from cliniq.cli.jobs import jobs_commands
 from cliniq.cli.server import REFUSED
+from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.platform.clock import Clocks
 from cliniq.platform.embedded import EmbeddedDatabaseRefused
 from cliniq.platform.http.asyncapi import describe_live
 from cliniq.platform.migrate import MigrationRefused
 from cliniq.platform.migrate import migrate as run_migrations
+from cliniq.platform.partitions import ArchiveDiffers
 from cliniq.platform.processes import LeaseRefused
 from cliniq.platform.provision import provision as make_roles
 from cliniq.platform.settings import SettingsRefused, load_settings
@@ -44,6 +46,8 @@ REFUSALS = (
 cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Cliniq runs clinics.")
 held = typer.Typer(no_args_is_help=True, help="Facts that are held, and their release.")
 cli.add_typer(held, name="facts")
+parts = typer.Typer(no_args_is_help=True, help="What is cut by time, and its end.")
+cli.add_typer(parts, name="partitions")
 console = Console(stderr=True)
 
 MetricsPort = Annotated[
@@ -63,6 +67,12 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     except CrewFailed as no:
         _say(str(no))
         sys.exit(no.code)
+    except ArchiveDiffers as differs:
+        _say(f"the archive of {differs} is not what was written: the partition stays")
+        sys.exit(1)
+    except DependencyUnavailable as away:
+        _say(f"{away.facts['dependency']} does not answer")
+        sys.exit(REFUSED)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         _say(f"the database does not answer: {error}")
         sys.exit(REFUSED)
@@ -213,10 +223,16 @@ def doctor() -> None:
 cli.add_typer(jobs_commands(_run), name="jobs")
 
 
-@cli.command()
-def partitions() -> None:
+@parts.command("list")
+def list_partitions() -> None:
     """List what is cut by range, and what waits to be archived."""
     _run(checks.print_partitions(Console()))
+
+
+@parts.command("archive")
+def archive_partitions() -> None:
+    """Archive, verify and drop now what has had its time; a worker does so every night."""
+    _run(archives.archive_now(console))
 
 
 @cli.command()

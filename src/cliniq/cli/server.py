@@ -18,7 +18,7 @@ import uvicorn
 from rich.console import Console
 from typing_extensions import override
 
-from cliniq.app import House, build_app, open_house
+from cliniq.app import House, build_app, open_house, tools_of
 from cliniq.cli.crews import QuietServer, supervise
 from cliniq.demo import Stage, set_stage
 from cliniq.kernel.problem import DependencyUnavailable
@@ -260,9 +260,9 @@ async def _answer(
 
 def _working(house: House, settings: Settings) -> AbstractAsyncContextManager[None]:
     """Work off jobs in this process, with half of the connections: requests have the other half."""
-    entrance = house.entrance
     hands = max(1, settings.pool_size // 2)
-    return working(entrance.database, entrance.bus, house.metrics, hands=hands)
+    tools = tools_of(house, settings.address)
+    return working(tools, house.entrance.bus, house.metrics, hands=hands)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from signal import SIGINT, SIGTERM, raise_signal
 
-from cliniq.app import House, open_house
+from cliniq.app import House, open_house, tools_of
 from cliniq.cli.crews import keep_workers
 from cliniq.cli.server import CREW_SECONDS, REFUSED, StartRefused, announce
 from cliniq.kernel.scope import PlatformScope
@@ -108,7 +108,7 @@ async def _do(
             say=announce,
         ),
         working(
-            house.entrance.database,
+            tools_of(house, settings.address),
             house.entrance.bus,
             house.metrics,
             hands=settings.pool_size,

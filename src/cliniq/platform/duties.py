@@ -3,9 +3,11 @@
 from datetime import timedelta
 
 from cliniq.platform import events_store, jobs_store, live_store
+from cliniq.platform.archive import Archive
 from cliniq.platform.db import Unit
-from cliniq.platform.jobs import Duty, Job, Tick
+from cliniq.platform.jobs import Duty, Errand, Job, Tick, Trip
 from cliniq.platform.lanes import Lane
+from cliniq.platform.partitions import archive_detached
 
 REMEMBERED = timedelta(days=30)  # what became of runs, and how far jobs had come
 
@@ -30,13 +32,24 @@ async def tidy_jobs(unit: Unit, _tick: Tick) -> None:
     await jobs_store.wind_back(unit)
 
 
+async def archive_partitions(trip: Trip, _tick: Tick) -> None:
+    """Archive, verify and drop what was detached because its time has come. Idempotent.
+
+    Raises: ArchiveDiffers, DEPENDENCY_UNAVAILABLE 503; the partition stays, and is tried again.
+    """
+    await archive_detached(trip.tools.database, Archive(trip.tools.storage))
+
+
 PARTITIONS = Job("upkeep.partitions", Lane.UPKEEP, Tick, open_partitions)
 PASSES = Job("upkeep.passes", Lane.UPKEEP, Tick, drop_stale_passes)
 TIDINESS = Job("upkeep.jobs", Lane.UPKEEP, Tick, tidy_jobs)
 
-JOBS = (PARTITIONS, PASSES, TIDINESS)
+ARCHIVES = Errand("upkeep.archives", Lane.EXPORTS, Tick, archive_partitions)
+
+JOBS = (PARTITIONS, PASSES, TIDINESS, ARCHIVES)
 DUTIES = (
     Duty("7 * * * *", PARTITIONS),
     Duty("*/10 * * * *", PASSES),
     Duty("37 * * * *", TIDINESS),
+    Duty("23 2 * * *", ARCHIVES),
 )

@@ -15,6 +15,7 @@ from cliniq.platform.redis_link import Link, make_link
 
 OLDEST = 15
 PATIENCE_SECONDS = 2
+STARTING_SECONDS, STARTING_PAUSE_SECONDS = 60, 0.2
 
 
 class Pulse:
@@ -85,15 +86,30 @@ async def complaints(dsn: str) -> list[str]:
 
     Raises: OSError or asyncpg.PostgresError where it cannot be reached at all.
     """
-    # In one transaction and with nothing kept, so that a pooler may stand between.
-    connection = await asyncpg.connect(dsn, timeout=5, statement_cache_size=0)
+    connection = await _connect(dsn)
     try:
+        # In one transaction, so that a pooler may stand between.
         async with connection.transaction(readonly=True):
             if wrong := await _of_the_server(connection):
                 return wrong
             return await _of_the_schema(connection)
     finally:
         await connection.close()
+
+
+async def _connect(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
+    """Connect; a server that says it is starting up is waited for, since it will soon be there.
+
+    It keeps no statements, so that a pooler may stand between.
+    """
+    deadline = asyncio.get_running_loop().time() + STARTING_SECONDS
+    while True:
+        try:
+            return await asyncpg.connect(dsn, timeout=5, statement_cache_size=0)
+        except asyncpg.CannotConnectNowError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(STARTING_PAUSE_SECONDS)
 
 
 async def count_held(dsn: str) -> int:

@@ -21,10 +21,27 @@ from cliniq.platform.bus import Bus, Message
 from cliniq.platform.db import Database, Opening, ReadUnit, Unit, open_unit
 from cliniq.platform.events import Event, Told
 from cliniq.platform.lanes import Lane
+from cliniq.platform.outbound.client import Outbound
+from cliniq.platform.signing import Keyring
+from cliniq.platform.storage import Storage
 from cliniq.platform.traces import carrier
 
 T = TypeVar("T", bound=Record)
 E = TypeVar("E", bound=Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What errands work with; a composition root gives them to its worker.
+
+    `address` is where patients' phones reach the installation.
+    """
+
+    database: Database
+    storage: Storage
+    outbound: Outbound
+    keyring: Keyring
+    address: str
 
 
 class Trip(Protocol):
@@ -41,6 +58,10 @@ class Trip(Protocol):
     @property
     def is_last(self) -> bool:
         """Whether the job is held if this run fails."""
+
+    @property
+    def tools(self) -> Tools:
+        """What there is to work with."""
 
     def open(self) -> Opening[Unit]:
         """Open a short unit in the job's scope. Leave it before you speak to anybody outside."""

@@ -21,7 +21,7 @@ from cliniq.kernel.record import Record
 from cliniq.kernel.scope import PlatformScope, Scope, WorkScope
 from cliniq.platform import jobs_store
 from cliniq.platform.db import Database, Opening, Unit, open_unit
-from cliniq.platform.jobs import AnyPromise, Errand, Job, Registry, Trip, report
+from cliniq.platform.jobs import AnyPromise, Errand, Job, Registry, Tools, Trip, report
 from cliniq.platform.jobs_store import Taken
 from cliniq.platform.lanes import LANES, Lane
 from cliniq.platform.traces import span
@@ -65,8 +65,16 @@ class DeadlineMissed(Exception):
 class Runner:
     """Runs jobs for one worker; `hands` of them may have a transaction open at once."""
 
-    def __init__(self, database: Database, registry: Registry, worker: UUID, hands: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        worker: UUID,
+        hands: int,
+        tools: Tools | None = None,
+    ) -> None:
         self._database = database
+        self._tools = tools
         self._registry = registry
         self._worker = worker
         self._hands = asyncio.Semaphore(hands)
@@ -87,7 +95,7 @@ class Runner:
                 await _in_time(taken, self._do_in_unit(job, taken, payload))
             return Done(Outcome.DONE, is_written=True)
         assert isinstance(job, Errand)  # noqa: S101 - there is no third kind
-        await _in_time(taken, _go(job, _Trip(self._database, taken), payload))
+        await _in_time(taken, _go(job, _Trip(self._database, taken, self._tools), payload))
         return Done(Outcome.DONE)
 
     async def _do_in_unit(self, job: Job[Any], taken: Taken, payload: Record) -> None:
@@ -143,9 +151,10 @@ async def _in_time(taken: Taken, work: Coroutine[Any, Any, object]) -> None:
 class _Trip(Trip):
     """An errand's way."""
 
-    def __init__(self, database: Database, taken: Taken) -> None:
+    def __init__(self, database: Database, taken: Taken, tools: Tools | None) -> None:
         self._database = database
         self._taken = taken
+        self._tools = tools
         self._told_at = 0.0
 
     @property
@@ -162,6 +171,13 @@ class _Trip(Trip):
     @override
     def is_last(self) -> bool:
         return self.attempt >= LANES[Lane(self._taken.lane)].tries
+
+    @property
+    @override
+    def tools(self) -> Tools:
+        if self._tools is None:
+            raise LookupError("this worker was given no tools")
+        return self._tools
 
     @override
     def open(self) -> Opening[Unit]:

@@ -18,7 +18,7 @@ from cliniq.kernel.scope import PlatformScope
 from cliniq.platform import jobs_engine, jobs_store
 from cliniq.platform.bus import Bus
 from cliniq.platform.db import Database, open_unit
-from cliniq.platform.jobs import Duty, Registry, Tick, lane_channel, wake_lane
+from cliniq.platform.jobs import Duty, Registry, Tick, Tools, lane_channel, wake_lane
 from cliniq.platform.jobs_engine import Engine
 from cliniq.platform.jobs_run import Done, Outcome, Runner
 from cliniq.platform.jobs_store import Taken
@@ -74,14 +74,19 @@ class Worker:
     """One worker of this process; see `working`."""
 
     def __init__(
-        self, database: Database, registry: Registry, hands: int, metrics: Metrics
+        self,
+        database: Database,
+        registry: Registry,
+        hands: int,
+        metrics: Metrics,
+        tools: Tools | None = None,
     ) -> None:
         self.worker: UUID = uuid4()
         self._database = database
         self._registry = registry
         self._hands = hands
         self._metrics = metrics
-        self._runner = Runner(database, registry, self.worker, hands)
+        self._runner = Runner(database, registry, self.worker, hands, tools)
         self._places = {str(lane): _Place(lane) for lane in LANES}
         self._taken: dict[int, Taken] = {}
         self._ended: dict[int, Done] = {}
@@ -269,7 +274,7 @@ def last_tick(cron: str, now: datetime) -> datetime:
 
 
 @asynccontextmanager
-async def working(
+async def working(  # noqa: PLR0913 - what a worker is made of
     database: Database,
     bus: Bus,
     registry: Registry,
@@ -277,13 +282,14 @@ async def working(
     *,
     hands: int,
     grace: float = GRACE_SECONDS,
+    tools: Tools | None = None,
 ) -> AsyncIterator[Worker]:
     """Work off jobs while the block runs, then finish what was taken.
 
     Bounds: `hands` transactions of jobs at once. Units: `grace` in seconds; what is not done by
     then is put back, for another worker.
     """
-    worker = Worker(database, registry, hands, metrics)
+    worker = Worker(database, registry, hands, metrics, tools)
     await worker.prepare()
     heard = {lane: partial(worker.hear, lane) for lane in LANES}
     bus.on_gap(worker.look_everywhere)

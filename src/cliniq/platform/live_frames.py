@@ -21,13 +21,15 @@ class LiveEvent(Record, frozen=True):
     """One change of a topic; `body` is JSON. Each has the version after the last one's.
 
     Within the installation a topic begins with its clinic, `<clinic>/<kind>:<id>`: equal ids in two
-    clinics are two topics. A client knows its clinic, and sees the rest.
+    clinics are two topics. A client knows its clinic, and sees the rest. `trace` is the
+    `traceparent` of what caused it, or empty; it goes no further than the hub.
     """
 
     topic: str
     version: int
     kind: str
     body: bytes
+    trace: str = ""
 
 
 _DECODER = msgspec.msgpack.Decoder(LiveEvent)

@@ -21,6 +21,7 @@ from cliniq.platform.live_frames import (
     resumed_frame,
     snapshot_frame,
 )
+from cliniq.platform.traces import span
 
 WINDOW = 128  # events that are kept for those who come back
 GAP_SECONDS = 0.5  # an early event waits so long for its forerunners
@@ -76,7 +77,10 @@ class LiveTopic:
 
     def hear(self, body: bytes) -> None:
         """Take what was said on the bus: decoded and encoded once, for all who watch."""
-        self.take(event_in(body))
+        event = event_in(body)
+        seen_by = len(self.watchers)
+        with span("live", parent=event.trace, kind="consumer", fact=event.kind, seen_by=seen_by):
+            self.take(event)
 
     def take(self, event: LiveEvent) -> None:
         """Take an event, in whatever order and however often it comes."""

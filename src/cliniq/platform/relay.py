@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from cliniq.kernel.ids import ClinicId, new_id
 from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.kernel.scope import PlatformScope
-from cliniq.platform import events_store, relay_store
+from cliniq.platform import events_store, relay_store, traces
 from cliniq.platform.bus import Bus, Message
 from cliniq.platform.db import Database, Unit, open_read_unit, open_unit
 from cliniq.platform.events import Told
@@ -240,8 +240,10 @@ class Relay:
         waiting = await self._read(only_new=False)
         if not waiting:
             return 0
-        if await self._is_published(waiting):
-            return await self._hand_over(waiting, is_published=True)
+        told_by = {row.trace for row in waiting if row.trace}
+        with traces.span("relay", links=told_by, size=len(waiting)):
+            if await self._is_published(waiting):
+                return await self._hand_over(waiting, is_published=True)
         while waiting := await self._read(only_new=True):
             if not await self._hand_over(waiting, is_published=False):
                 break
@@ -260,7 +262,9 @@ class Relay:
         """Say on the bus what may be watched, in order, outside every transaction."""
         messages = [
             message_of(
-                LiveEvent(topic_in(row.clinic_id, row.topic), row.version, row.kind, row.shown)
+                LiveEvent(
+                    topic_in(row.clinic_id, row.topic), row.version, row.kind, row.shown, row.trace
+                )
             )
             for row in waiting
             if row.topic and row.shown is not None

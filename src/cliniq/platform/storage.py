@@ -42,6 +42,7 @@ PURPOSE = "file"
 TYPES: Mapping[str, str] = MappingProxyType(
     {
         "csv": "text/csv; charset=utf-8",
+        "gz": "application/gzip",
         "json": "application/json",
         "parquet": "application/vnd.apache.parquet",
         "pdf": "application/pdf",

@@ -1,5 +1,6 @@
 """Pictures of codes: a printed one is drawn once and kept, a rotating one is drawn each time."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -8,14 +9,20 @@ from typing import Any
 
 import pytest
 
-from cliniq.app import House, build_app
+from cliniq import app as composition
+from cliniq.app import House, build_app, tools_of
 from cliniq.domains.checkin import service
 from cliniq.domains.checkin.models import PictureFormat, Poster
 from cliniq.domains.clinics import api as clinics
 from cliniq.platform.backends import Backends
+from cliniq.platform.source import Urls
 from cliniq.platform.storage import Storage, open_storage
+from cliniq.platform.telemetry import Metrics
+from cliniq.worker import working
+from tests.conftest import house_of
 from tests.domains.conftest import client_at, new_address
-from tests.support import SECRET, Client, Hands, SomeClinic, found_clinic
+from tests.relays import free_leases
+from tests.support import SECRET, Admin, Client, Hands, SomeClinic, found_clinic
 
 PLACE = "http://cliniq.test"
 
@@ -169,3 +176,49 @@ async def test_picture_can_be_made_before_anybody_asks(house: House, hands: Hand
     kept = await storage.list(clinic.clinic_id, "check-in-codes", public=True)
     assert kept == [service.name_picture(poster, PictureFormat.SVG)]
     assert SECRET not in kept[0]
+
+
+# Before anybody asks
+
+
+async def test_new_point_has_its_pictures_before_anybody_asks(urls: Urls, admin: Admin) -> None:
+    await free_leases(admin)
+    async with (
+        house_of(urls, relays=True) as house,
+        working(tools_of(house, "http://cliniq.test"), house.entrance.bus, Metrics(), hands=2),
+    ):
+        clinic = await found_clinic(house)
+        await two_pictures(house, clinic)
+        async with clinic.unit() as unit:
+            at = clinic.point.check_in_point_id
+            await clinics.rekey_point(unit, at, key_id=2, oldest_key=1)
+        await two_pictures(house, clinic, keys=2)
+
+
+async def test_fact_that_has_come_through_is_forgotten_by_the_cache(
+    urls: Urls, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if whoever told it had been killed right after its COMMIT."""
+    await free_leases(admin)
+    forgotten: list[str] = []
+    monkeypatch.setattr(
+        composition, "forget_told", lambda _cache, kind, _at: forgotten.append(kind)
+    )
+    async with house_of(urls, relays=True) as house:
+        await found_clinic(house)
+        await house.relay.drain()
+        async with asyncio.timeout(30):
+            while len(forgotten) < 2:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+    assert {"clinics.site_opened.v1", "clinics.point_opened.v1"} <= set(forgotten)
+
+
+async def two_pictures(house: House, clinic: SomeClinic, *, keys: int = 1) -> None:
+    """Wait until the storage has a picture in each format, for each key."""
+    found: list[str] = []
+    async with asyncio.timeout(30):
+        while len(found) < 2 * keys:
+            await asyncio.sleep(0.02)
+            storage = house.entrance.storage
+            found = [*await storage.list(clinic.clinic_id, "check-in-codes", public=True)]
+    assert sorted(each.rpartition(".")[2] for each in found) == ["png"] * keys + ["svg"] * keys

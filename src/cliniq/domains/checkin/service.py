@@ -67,6 +67,7 @@ from cliniq.kernel.scope import GuestScope
 from cliniq.platform.cached import cached, changed
 from cliniq.platform.db import Database, ReadUnit, Unit, open_read_unit
 from cliniq.platform.events import tell
+from cliniq.platform.jobs import Trip
 from cliniq.platform.signing import MAC_BYTES, Keyring, from_text, to_text
 from cliniq.platform.storage import Name, Storage, name_of
 
@@ -133,6 +134,22 @@ async def print_code(storage: Storage, poster: Poster, picture_format: PictureFo
     except (DependencyUnavailable, TimeoutError):
         drawn = drawn or await asyncio.to_thread(draw, poster.url, picture_format)
         return Picture(drawn, is_stored=False)
+
+
+async def print_codes(trip: Trip, told: clinics.PointOpened | clinics.PointRekeyed) -> None:
+    """Have the pictures of a point's printed code ready before anybody asks for them.
+
+    Idempotent: what is in the storage already stays.
+    Raises: CHECK_IN_POINT_NOT_FOUND 404; DEPENDENCY_UNAVAILABLE 503 where the storage is away.
+    """
+    async with trip.open() as unit:
+        point = await get_point(unit, told.check_in_point_id)
+        code = draw_code(trip.tools.keyring, point, CodeKind.PRINTED, unit)
+    url = f"{trip.tools.address}/c/{code}"
+    poster = Poster(point.clinic_id, point.check_in_point_id, url)
+    for picture_format in PictureFormat:
+        if not (await print_code(trip.tools.storage, poster, picture_format)).is_stored:
+            raise DependencyUnavailable("storage")
 
 
 async def exchange(
