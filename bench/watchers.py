@@ -82,6 +82,7 @@ class Watchers:
     counts: Counter[str] = field(default_factory=Counter)
     heard: list[Heard] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
+    hints: list[int] = field(default_factory=list)  # in milliseconds, of those sent away
 
     def __post_init__(self) -> None:
         self.watchers = [_Watcher(self, seat, at) for at, seat in enumerate(self.seats)]
@@ -167,6 +168,7 @@ class _Watcher(asyncio.Protocol):
         "_opening",
         "_source",
         "_transport",
+        "entries",
         "epoch",
         "is_live",
         "pause",
@@ -186,6 +188,7 @@ class _Watcher(asyncio.Protocol):
         self.is_live = False
         self.version: int | None = None
         self.epoch = ""
+        self.entries = 0  # how often it was let in
         self.pause = 0.0
         self.tries = 0
 
@@ -294,6 +297,8 @@ class _Watcher(asyncio.Protocol):
         elif said.type == "beat" and said.version > at:
             crowd.missed.append(f"{said.topic}: {self.version}, the server {said.version}")
         self.pause = said.retry_after_ms / 1000
+        if said.type == "bye":
+            crowd.hints.append(said.retry_after_ms)
         if said.code:
             crowd.counts[said.code] += 1
         if said.type == "refused":  # the server is too busy, or something is wrong
@@ -308,5 +313,6 @@ class _Watcher(asyncio.Protocol):
 
     def _arrive(self) -> None:
         self.is_live, self.tries, self.pause = True, 0, 0.0
+        self.entries += 1
         if self._opening is not None and not self._opening.done():
             self._opening.set_result(None)
