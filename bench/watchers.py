@@ -48,6 +48,7 @@ class Said(msgspec.Struct):
     kind: str = ""
     code: str = ""
     retry_after_ms: int = 0
+    spread_ms: int = 0
     body: msgspec.Raw = msgspec.Raw(b"null")
 
 
@@ -139,6 +140,8 @@ class Watchers:
         self.counts["lost"] += 1
         if self.comes_back and not self._is_over:
             longest = min(30.0, 0.5 * 2**watcher.tries)
+            if not watcher.tries and not watcher.pause:  # lost without a word, as everybody may be
+                longest = max(longest, watcher.spread)
             watcher.tries += 1
             pause = max(watcher.pause, random.uniform(0, longest))  # noqa: S311 - no secret
             watcher.pause = 0.0
@@ -173,6 +176,7 @@ class _Watcher(asyncio.Protocol):
         "is_live",
         "pause",
         "seat",
+        "spread",
         "tries",
         "version",
     )
@@ -190,6 +194,7 @@ class _Watcher(asyncio.Protocol):
         self.epoch = ""
         self.entries = 0  # how often it was let in
         self.pause = 0.0
+        self.spread = 0.0
         self.tries = 0
 
     async def connect(self, live_pass: str) -> None:
@@ -294,8 +299,8 @@ class _Watcher(asyncio.Protocol):
                 crowd.missed.append(f"{said.topic}: {said.version} after {self.version}")
             self.version = said.version
             crowd.heard.append(Heard(said.topic, said.version, perf_counter()))
-        elif said.type == "beat" and said.version > at:
-            crowd.missed.append(f"{said.topic}: {self.version}, the server {said.version}")
+        elif said.type == "beat":
+            self._compare(said)
         self.pause = said.retry_after_ms / 1000
         if said.type == "bye":
             crowd.hints.append(said.retry_after_ms)
@@ -303,6 +308,12 @@ class _Watcher(asyncio.Protocol):
             crowd.counts[said.code] += 1
         if said.type == "refused":  # the server is too busy, or something is wrong
             self.cut()
+
+    def _compare(self, said: Said) -> None:
+        """Learn how far the topic is, and how large the crowd."""
+        self.spread = said.spread_ms / 1000
+        if said.version > (self.version or 0):
+            self._crowd.missed.append(f"{said.topic}: {self.version}, the server {said.version}")
 
     def _stand(self, said: Said) -> None:
         """Be at a version from here on."""

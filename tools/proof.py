@@ -34,6 +34,7 @@ KILLS = "tests/journeys/test_kills.py"
 SEVERED = "tests/journeys/test_severed.py"
 RELAY = "tests/platform/test_relay.py"
 PROMISES = "tests/journeys/test_promises.py"
+STORM = "tests/journeys/test_storm.py"
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,19 @@ PROOFS = (
         [SEVERED],
         "cut for 30 s",
         embedded_only=True,
+    ),
+    Proof(
+        "Sockets that are dropped at once, because every connection was cut or their process was "
+        "killed, are back within 60 s and have missed no version, while scans go on.",
+        [f"{STORM}::test_crowd_that_is_dropped_at_once_is_back_and_has_missed_nothing"],
+    ),
+    Proof(
+        "A process that is told to stop sends its sockets away, each with a time to come back, and "
+        "none misses a version.",
+        [
+            f"{STORM}::test_process_told_to_stop_sends_its_sockets_to_the_other_and_none_misses_anything"
+        ],
+        "24 sockets",
     ),
     Proof(
         "After every operation on a queue, its events applied to the old board give the fresh one.",

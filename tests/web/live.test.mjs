@@ -208,6 +208,25 @@ test("retries wait longer each time, spread, and never beyond half a minute", ()
     );
 });
 
+test("a large crowd comes back over as long as its server wants, and a minute at most", () => {
+  assert.equal(
+    retryDelay(0, () => 1, 45000),
+    45000,
+  );
+  assert.equal(
+    retryDelay(0, () => 0.5, 45000),
+    22500,
+  );
+  assert.equal(
+    retryDelay(0, () => 1, 999999),
+    60000,
+  );
+  assert.equal(
+    retryDelay(3, () => 1, 1000),
+    4000,
+  );
+});
+
 // The client over a fake socket
 
 class FakeSocket {
@@ -310,6 +329,20 @@ test("the client comes back with a new pass after the socket breaks", async (t) 
   assert.deepEqual(said, ["live", "reconnecting"]);
   sockets[1].tell(snapshot(9));
   assert.deepEqual(said, ["live", "reconnecting", "live"]);
+});
+
+test("the client takes its time to come back where a beat has asked for it", async (t) => {
+  const { sockets } = await followQueue(t);
+  sockets[0].open();
+  sockets[0].tell(snapshot(4));
+  sockets[0].tell({ type: "beat", topic: TOPIC, version: 4, spread_ms: 20000 });
+  sockets[0].break();
+  t.mock.timers.tick(500);
+  await settled();
+  assert.equal(sockets.length, 1);
+  t.mock.timers.tick(19500);
+  await settled();
+  assert.equal(sockets.length, 2);
 });
 
 test("the client resumes where it left off, and applies exactly what was missed", async (t) => {

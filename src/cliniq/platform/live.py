@@ -187,7 +187,7 @@ class Hub:
             self._do(self.bus.ignore(channel_of(topic.name), topic.hear))
 
     def _beat(self, topic: LiveTopic, number: int) -> None:
-        topic.beat()
+        topic.beat(self.crowd.spread_ms)
         if number % BEATS_AN_AUDIT == 0 or topic.audit_all:
             topic.audit(AUDITS_FOR_ALL)
         self._wait(topic, BEAT_SECONDS, partial(self._beat, topic, number + 1))

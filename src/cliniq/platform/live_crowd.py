@@ -12,6 +12,7 @@ from uuid import UUID
 from cliniq.kernel.problem import DependencyUnavailable, RateLimitExceeded, Unauthenticated
 from cliniq.platform.live_connection import POLICY_VIOLATION, SERVICE_RESTART, Connection
 from cliniq.platform.live_frames import bye_frame
+from cliniq.platform.live_turnstile import PACE
 
 MOST_OF_A_PERSON = 20  # tabs and devices
 MOST_OF_AN_ADDRESS = 1000  # a hospital behind one address
@@ -38,6 +39,15 @@ class Crowd:
 
     def __len__(self) -> int:
         return len(self._connections)
+
+    @property
+    def spread_ms(self) -> int:
+        """Say over how long all of them should come back, if all were lost at once.
+
+        At the pace at which they are let in: nobody then knocks for nothing.
+        """
+        spread = len(self._connections) * 1000 // PACE
+        return spread if spread > SOON_MS else 0  # a few need not be told
 
     def join(self, connection: Connection) -> None:
         """Let a connection in.

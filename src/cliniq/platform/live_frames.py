@@ -112,11 +112,16 @@ class EventFrame(Record, frozen=True, tag_field="type", tag="event"):
     body: msgspec.Raw
 
 
-class BeatFrame(Record, frozen=True, tag_field="type", tag="beat"):
-    """The topic is watched, and stands at `version`: whoever has less has missed something."""
+class BeatFrame(Record, frozen=True, tag_field="type", tag="beat", omit_defaults=True):
+    """The topic is watched, and stands at `version`: whoever has less has missed something.
+
+    Whoever loses this connection without a word comes back within `spread_ms`, at random: so long
+    all take who would be lost with it.
+    """
 
     topic: str
     version: int
+    spread_ms: int = 0
 
 
 class RefusedFrame(Record, frozen=True, tag_field="type", tag="refused"):
@@ -192,9 +197,9 @@ def event_frame(event: LiveEvent, epoch: str) -> Frame:
     return Frame(said, f"{epoch}:{event.version}")
 
 
-def beat_frame(topic: str, version: int) -> Frame:
+def beat_frame(topic: str, version: int, spread_ms: int) -> Frame:
     """Say that a topic is still watched."""
-    return Frame(BeatFrame(on_the_wire(topic), version))
+    return Frame(BeatFrame(on_the_wire(topic), version, spread_ms))
 
 
 def refusal(topic: str, problem: Problem) -> Frame:

@@ -121,9 +121,9 @@ class LiveTopic:
             raise
         self._give(watcher, plan)
 
-    def beat(self) -> None:
+    def beat(self, spread_ms: int = 0) -> None:
         """Tell whoever has all there is that this is all there is."""
-        frame = beat_frame(self.name, self.newest)
+        frame = beat_frame(self.name, self.newest, spread_ms)
         for watcher in tuple(self.watchers):
             if watcher.version == self.newest:
                 watcher.connection.send(frame)

@@ -10,7 +10,7 @@ from math import ceil
 
 from cliniq.kernel.problem import RateLimitExceeded
 
-PACE = 250  # a second: a full process is whole again within a minute
+PACE = 200  # a second: a full process is whole again within a minute
 BURST = 50  # who come out of nothing wait for nobody
 PATIENCE_SECONDS = 2  # so long somebody is kept waiting
 LONGEST_SECONDS = 60
@@ -26,13 +26,21 @@ class Turnstile:
         self._later_at = 0.0  # when the last of those who were sent away comes back
         self.room = asyncio.Semaphore(AT_ONCE)
 
+    def ensure_hope(self) -> None:
+        """Send away whoever would wait too long. Raises: RATE_LIMIT_EXCEEDED 429.
+
+        The answer says when it is their turn, which nobody else is told.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._next_at - now > PATIENCE_SECONDS:
+            later = self._later_at = max(self._later_at, self._next_at) + self._step
+            raise RateLimitExceeded(min(ceil(later - now), LONGEST_SECONDS))
+
     async def turn(self) -> None:
-        """Wait for one's turn. Raises: RATE_LIMIT_EXCEEDED 429, with a time of one's own."""
+        """Wait for one's turn. Raises: RATE_LIMIT_EXCEEDED 429, as above."""
+        self.ensure_hope()
         now = asyncio.get_running_loop().time()
         at = max(self._next_at, now - BURST * self._step)
-        if at - now > PATIENCE_SECONDS:
-            later = self._later_at = max(self._later_at, at) + self._step
-            raise RateLimitExceeded(min(ceil(later - now), LONGEST_SECONDS))
         self._next_at = at + self._step
         if at > now:
             await asyncio.sleep(at - now)

@@ -14,6 +14,7 @@ LONGEST = 1024
 ALGORITHM = "HS256"
 TYPE = "at+jwt"  # RFC 9068
 AUDIENCE = "cliniq"
+KNOWN = 16_384  # tokens that need not be read again: more than there are sockets
 
 
 class AccessTokens:
@@ -22,7 +23,7 @@ class AccessTokens:
     def __init__(self, keyring: Keyring, wall: Clock) -> None:
         self._key = keyring.key("access-token")
         self._wall = wall
-        self._claims = lru_cache(maxsize=4096)(self._read)
+        self._claims = lru_cache(maxsize=KNOWN)(self._read)
 
     def issue(self, claims: dict[str, Any]) -> str:
         """Sign claims; adds issuer, audience, and the times."""

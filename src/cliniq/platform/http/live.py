@@ -159,8 +159,14 @@ class PassBuyer(Guard[ReadUnit]):
 
     @override
     async def __call__(self, connection: HTTPConnection) -> InTurn:  # type: ignore[override]
-        """Give the door. Raises: UNAUTHENTICATED 401."""
-        return InTurn(await super().__call__(connection), entrance_of(connection).hub.turnstile)
+        """Give the door.
+
+        Raises: UNAUTHENTICATED 401; RATE_LIMIT_EXCEEDED 429 to whoever need not even knock.
+        """
+        turnstile = entrance_of(connection).hub.turnstile
+        signed_in(connection)
+        turnstile.ensure_hope()
+        return InTurn(await super().__call__(connection), turnstile)
 
 
 @router.post(

@@ -55,6 +55,7 @@ export class LiveClient {
   /** @type {any} */
   #silenceTimer = null;
   #notBefore = 0;
+  #spread = 0;
 
   /** @param {LiveOptions} options */
   constructor(options) {
@@ -178,7 +179,9 @@ export class LiveClient {
       topic.awaiting = true;
     }
     this.#dropSocket();
-    const pause = Math.max(retryDelay(this.#attempt, this.#random), this.#notBefore);
+    // Lost without a word, everybody may be: the first try takes as long as the server wants.
+    const spread = this.#notBefore || this.#attempt ? 0 : this.#spread;
+    const pause = Math.max(retryDelay(this.#attempt, this.#random, spread), this.#notBefore);
     this.#notBefore = 0;
     this.#retryIn(pause);
   }
@@ -257,6 +260,7 @@ export class LiveClient {
     } else if (frame.type === "resumed") {
       if (topic.state && topic.state.version === frame.version) this.#settle(topic, false);
     } else if (frame.type === "beat") {
+      this.#spread = frame.spread_ms || 0;
       if (!topic.awaiting && !topic.refused) this.#compare(frame.topic, topic, frame.version);
     } else if (frame.type === "snapshot" || !topic.awaiting) {
       this.#follow(frame.topic, topic, frame);

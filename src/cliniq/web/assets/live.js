@@ -45,6 +45,7 @@
  * @property {"beat"} type
  * @property {string} topic
  * @property {number} version
+ * @property {number} [spread_ms]  over how long all come back who lose this server without a word
  *
  * @typedef {object} RefusedFrame
  * @property {"refused"} type
@@ -146,6 +147,7 @@ export function apply(state, frame) {
 
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 30000;
+const LONGEST_SPREAD_MS = 60000;
 
 /**
  * Choose the pause before the next try: anything up to a bound that is twice as long each time.
@@ -153,9 +155,10 @@ const LONGEST_RETRY_MS = 30000;
  * Without the spread, every phone of a waiting room comes back in the same instant.
  * @param {number} attempt 0 for the first retry
  * @param {() => number} [random] from 0 to 1
+ * @param {number} [spread] milliseconds over which the server wants its crowd to come back
  * @returns {number} milliseconds
  */
-export function retryDelay(attempt, random = Math.random) {
+export function retryDelay(attempt, random = Math.random, spread = 0) {
   const longest = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(attempt, 16));
-  return Math.round(longest * random());
+  return Math.round(Math.max(longest, Math.min(spread, LONGEST_SPREAD_MS)) * random());
 }
