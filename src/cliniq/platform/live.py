@@ -32,6 +32,7 @@ from cliniq.platform.live_frames import (
     topic_in,
 )
 from cliniq.platform.live_topic import Known, LiveTopic, Load, Snapshot, Subscription
+from cliniq.platform.live_turnstile import Turnstile
 
 __all__ = [
     "INTERNAL_ERROR",
@@ -70,6 +71,7 @@ class Hub:
         self.bus: Bus = bus or LocalBus()
         self.epoch = uuid4().hex
         self.crowd = Crowd()
+        self.turnstile = Turnstile()
         self._topics: dict[str, LiveTopic] = {}
         self._ill: dict[Subscription, None] = {}
         self._menders: set[asyncio.Task[None]] = set()
