@@ -61,14 +61,14 @@ CLINIC = id_of(Kind.CLINIC, FIRST)
 
 @dataclass
 class Town:
-    """How much there is. `starts_at` is SQL over a visit's `i`; if `waiting`, all are in queues."""
+    """How much there is. `starts_at` is SQL over a visit's `i`; `waiting`: who is in a queue."""
 
     visits: int
     doctors: int
     starts_at: str = "date_trunc('minute', now()) - interval '5 minutes'"
     sites: int = 5
     staff: int = 50
-    waiting: bool = False
+    waiting: bool | str = False  # all, none, or SQL over `i`
     used: int = 0
 
     @property

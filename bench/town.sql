@@ -55,6 +55,10 @@ select '{clinic}', pg_temp.id({ENTRY}, i), pg_temp.id({QUEUE}, d), row_number() 
     pg_temp.id({APPOINTMENT}, i), pg_temp.id({PATIENT}, i), starts_at, starts_at
 from visit where {waiting};
 
+update queue as q set last_ticket = (
+    select coalesce(max(e.ticket), 0) from queue_entry as e where (e.clinic_id, e.queue_id) = (q.clinic_id, q.queue_id)
+);
+
 -- No trigger has seen them come.
 insert into queue_stretch (clinic_id, queue_id, rank, due_at, ticket, waiting)
 select e.clinic_id, e.queue_id, -9223372036854775808, '-infinity', 0, count(*)

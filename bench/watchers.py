@@ -26,6 +26,15 @@ PATIENCE_SECONDS = 120
 _END = b"\r\n\r\n"
 _TEXT, _CLOSE, _PING, _PONG = 0x81, 0x88, 0x89, 0x8A
 
+
+class Refused(Exception):
+    """No pass was sold; `seconds` says when to come back."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 BuyPass = Callable[[], Awaitable[str]]
 
 
@@ -69,13 +78,15 @@ class Watchers:
 
     seats: Sequence[Seat]
     comes_back: bool = True
+    opening: int = OPENING  # at once, so that opening is not what is measured
     counts: Counter[str] = field(default_factory=Counter)
     heard: list[Heard] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
+    hints: list[int] = field(default_factory=list)  # in milliseconds, of those sent away
 
     def __post_init__(self) -> None:
         self.watchers = [_Watcher(self, seat, at) for at, seat in enumerate(self.seats)]
-        self._gate = asyncio.Semaphore(OPENING)
+        self._gate = asyncio.Semaphore(self.opening)
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_over = False
 
@@ -127,9 +138,10 @@ class Watchers:
         """Hear that a connection ended; back off at random, as the page does."""
         self.counts["lost"] += 1
         if self.comes_back and not self._is_over:
-            watcher.tries += 1
             longest = min(30.0, 0.5 * 2**watcher.tries)
+            watcher.tries += 1
             pause = max(watcher.pause, random.uniform(0, longest))  # noqa: S311 - no secret
+            watcher.pause = 0.0
             self.start(watcher, pause)
 
     async def _enter(self, watcher: "_Watcher", pause: float) -> None:
@@ -138,6 +150,10 @@ class Watchers:
             try:
                 live_pass = await watcher.seat.buy_pass()
                 await watcher.connect(live_pass)
+            except Refused as refused:
+                self.counts["told when to come back"] += 1
+                watcher.pause = refused.seconds
+                self.lost(watcher)
             except (OSError, BenchFailed):
                 self.lost(watcher)
 
@@ -152,6 +168,7 @@ class _Watcher(asyncio.Protocol):
         "_opening",
         "_source",
         "_transport",
+        "entries",
         "epoch",
         "is_live",
         "pause",
@@ -171,6 +188,7 @@ class _Watcher(asyncio.Protocol):
         self.is_live = False
         self.version: int | None = None
         self.epoch = ""
+        self.entries = 0  # how often it was let in
         self.pause = 0.0
         self.tries = 0
 
@@ -279,6 +297,8 @@ class _Watcher(asyncio.Protocol):
         elif said.type == "beat" and said.version > at:
             crowd.missed.append(f"{said.topic}: {self.version}, the server {said.version}")
         self.pause = said.retry_after_ms / 1000
+        if said.type == "bye":
+            crowd.hints.append(said.retry_after_ms)
         if said.code:
             crowd.counts[said.code] += 1
         if said.type == "refused":  # the server is too busy, or something is wrong
@@ -293,5 +313,6 @@ class _Watcher(asyncio.Protocol):
 
     def _arrive(self) -> None:
         self.is_live, self.tries, self.pause = True, 0, 0.0
+        self.entries += 1
         if self._opening is not None and not self._opening.done():
             self._opening.set_result(None)

@@ -51,11 +51,15 @@ def test_drawer_is_found(name: str) -> None:
 
 
 def empty_names(source: str) -> list[str]:
-    """Names of functions and classes that begin or end with a word that says nothing."""
+    """Names of functions and classes that begin or end with a word that says nothing.
+
+    What overrides has its name from elsewhere.
+    """
     return [
         node.name
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        if "override" not in {getattr(each, "id", "") for each in node.decorator_list}
         for words in [re.findall(r"[A-Z]?[a-z]+", node.name)]
         if {word.lower() for word in (words[:1] + words[-1:])} & NO_WORDS
     ]

@@ -59,7 +59,7 @@ class Doors:
         """Ask once; nothing where the answer is lost, or says to come again."""
         port = self.dice.choice(self.ports)
         try:
-            answer = await asyncio.wait_for(_asked(port, ask), ANSWER_SECONDS)
+            answer = await asyncio.wait_for(asked(port, ask), ANSWER_SECONDS)
         except (OSError, EOFError, asyncio.IncompleteReadError, ValueError, TimeoutError) as lost:
             self.tries[type(lost).__name__] += 1
             return None
@@ -68,7 +68,7 @@ class Doors:
         return None if answer.status >= 500 or code in WORTH_ANOTHER_TRY else answer
 
 
-async def _asked(port: int, ask: Ask) -> Answer:
+async def asked(port: int, ask: Ask) -> Answer:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(replace(ask, headers={**ask.headers, "Connection": "close"}).encoded("here"))

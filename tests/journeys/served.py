@@ -21,7 +21,7 @@ from tests.support import KEYED, SECRET, Client
 SCRIPT = Path(sys.executable).parent / "cliniq"
 BOUND_SECONDS = 120
 Program: TypeAlias = Sequence[str | Path]
-FILES = 4096  # a thousand connections of either side, and then some
+FILES = 20_000  # ten thousand sockets of either side, and then some
 
 
 def free_port() -> int:

@@ -23,4 +23,6 @@ STRUCK = ["redis", "server-1"] if _LARGE else ["redis"]
 DAYS = 200 if FULL else 20 if IN_CI else 6
 DEATHS = 20 if _LARGE else 3
 JOBS, ERRANDS = (4000, 1600) if _LARGE else (400, 200)
+SOCKETS = 9000 if FULL else 450 if IN_CI else 150  # dropped at once
+CALM_SECONDS = 20 if FULL else 3 if IN_CI else 1
 HANG_SECONDS = 60 if FULL else 3 if IN_CI else 1

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from time import monotonic
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
 from typing import Annotated
 from uuid import UUID
 
@@ -31,10 +31,11 @@ from cliniq.kernel.scope import Caller, SelfScope
 from cliniq.platform.db import ReadUnit, open_read_unit
 from cliniq.platform.http.exchange import exchange_of
 from cliniq.platform.http.guards import (
+    Door,
     Entrance,
+    Guard,
     Policy,
     entrance_of,
-    own_everywhere,
     signed_in,
 )
 from cliniq.platform.http.problems import problems
@@ -53,6 +54,7 @@ from cliniq.platform.live import (
 )
 from cliniq.platform.live_frames import Asked, Unsubscribe
 from cliniq.platform.live_passes import PASS_LIFE
+from cliniq.platform.live_turnstile import Turnstile
 
 log = structlog.get_logger(__name__)
 
@@ -100,8 +102,9 @@ class LivePass(Policy):
 async def _ensure_signed_in(entrance: Entrance, caller: Caller) -> None:
     """Refuse a pass whose sign-in has ended since it was bought."""
     seat = entrance.directory.seat_of_self(caller, None, strict=False)
+    opening = open_read_unit(entrance.database, SelfScope(caller.person_id), seat)
     try:
-        async with open_read_unit(entrance.database, SelfScope(caller.person_id), seat):
+        async with entrance.hub.turnstile.room, opening:
             pass
     except Unauthenticated:
         raise WebSocketException(POLICY_VIOLATION) from None
@@ -116,6 +119,50 @@ def _same_origin(connection: HTTPConnection) -> bool:
     return origin in {f"http://{host}", f"https://{host}", connection.app.state.address}
 
 
+class InTurn:
+    """A door that is opened when one's turn has come."""
+
+    def __init__(self, door: Door[ReadUnit], turnstile: Turnstile) -> None:
+        self._door = door
+        self._turnstile = turnstile
+        self.knock = door.knock
+        self.remember = door.remember
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether it was opened."""
+        return self._door.is_open
+
+    async def __aenter__(self) -> ReadUnit:
+        """Raises: RATE_LIMIT_EXCEEDED 429 where too many come at once; as the door."""
+        await self._turnstile.turn()
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._turnstile.room)
+            unit = await stack.enter_async_context(self._door)
+            self._stay = stack.pop_all()
+        return unit
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stay.__aexit__(kind, error, trace)
+
+
+class PassBuyer(Guard[ReadUnit]):
+    """Lets in whoever is signed in, in their turn."""
+
+    def __init__(self) -> None:
+        super().__init__(ReadUnit, None, own="all")
+
+    @override
+    async def __call__(self, connection: HTTPConnection) -> InTurn:  # type: ignore[override]
+        """Give the door. Raises: UNAUTHENTICATED 401."""
+        return InTurn(await super().__call__(connection), entrance_of(connection).hub.turnstile)
+
+
 @router.post(
     "/live/passes",
     status_code=201,
@@ -123,7 +170,7 @@ def _same_origin(connection: HTTPConnection) -> bool:
     **terms(no_key="it hands out a secret, and a new one is as good", traffic=Traffic.LIVE),
 )
 async def create_live_pass(
-    unit: Annotated[ReadUnit, own_everywhere()],  # noqa: ARG001 - it has proved the sign-in
+    unit: Annotated[ReadUnit, Depends(PassBuyer())],  # noqa: ARG001 - it has proved the sign-in
     connection: HTTPConnection,
 ) -> PassOut:
     """Buy a ticket to the live socket: one use, 30 s, ends with the sign-in.

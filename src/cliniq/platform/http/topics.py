@@ -56,7 +56,7 @@ class Reader:
             self.entrance, self.caller, self.clinic_id, self.action, self.request_id
         )
         try:
-            async with door as unit:
+            async with self.entrance.hub.turnstile.room, door as unit:
                 return await self._read(unit, known)
         except Problem as problem:
             await door.remember(problem)
