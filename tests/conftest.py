@@ -6,7 +6,7 @@ Tests isolate themselves by a clinic of their own; those that change the schema 
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -175,14 +175,17 @@ async def house_of(
 ) -> AsyncIterator[House]:
     """Open a house on another database. What it tells is passed on if asked, or by hand."""
     moving = Clocks(lambda: HANDS.clinic, lambda: HANDS.wall)
-    async with open_house(
-        urls.application,
-        SECRET,
-        size,
-        clocks or moving,
-        backends,
-        promises=REGISTRY if relays else None,
-    ) as house:
+    async with (
+        open_house(
+            urls.application,
+            SECRET,
+            size,
+            clocks or moving,
+            backends,
+            promises=REGISTRY if relays else None,
+        ) as house,
+        house.relay.running() if relays else nullcontext(),
+    ):
         yield house
 
 

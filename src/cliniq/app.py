@@ -113,8 +113,8 @@ async def open_house(
 ) -> AsyncIterator[House]:
     """Open pools, keys and desks; close them in the other order.
 
-    The process takes its share in passing on what is told, and makes the jobs of those who hear of
-    it; without `promises` it does so only when it is asked to.
+    What is told is passed on, and the `promises` of those who hear of it are made, once the root
+    runs the relay of the house: not before the process is known to be one that may.
     """
     keyring, metrics = Keyring(master), Metrics()
     tokens = AccessTokens(keyring, clocks.wall)
@@ -132,8 +132,6 @@ async def open_house(
         limits = await enter(open_limits(backends.redis_url, database, keyring.key("limits")))
         spent = await enter(open_spent(backends.redis_url, database, clocks.wall))
         metrics.show(relay.figures.collectors)
-        if promises is not None:
-            await enter(relay.running())
         doorkeeper = Doorkeeper(tokens, clocks.wall)
         passes = Passes(keyring, clocks.wall, spent)
         paces = scaled(PACES, backends.rate_scale)

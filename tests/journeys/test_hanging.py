@@ -20,7 +20,7 @@ from tests.support import Client, SomeClinic, found_clinic
 
 CLINICS, CALLS_OF_EACH = 20, 8
 IN_FLIGHT = 64
-ASKED = 200  # requests at the least
+ASKED = 100  # requests at the least
 PATH = "/api/v1/clinic-locations"
 
 

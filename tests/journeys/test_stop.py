@@ -1,6 +1,7 @@
 """Stopping, being killed, and starting again: nothing that was acknowledged is lost."""
 
 import asyncio
+import json
 import signal
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -175,8 +176,9 @@ async def test_server_told_to_stop_finishes_what_it_has_taken(seeded: Seeded) ->
                 assert not asked.done()
             answers = await asked
         assert [each.status for each in answers] == [201] * BOOKERS
+        assert json.loads(await asyncio.wait_for(socket.recv(), 15))["type"] == "bye"
         with pytest.raises(ConnectionClosed):
-            await asyncio.wait_for(socket.recv(), 5)
+            await asyncio.wait_for(socket.recv(), 15)
         assert await served.ended() == 0, served.said()
         assert "Traceback" not in served.said(), served.said()
     ensure_gone(installation, processes)

@@ -24,7 +24,7 @@ from cliniq.platform.provision import provision
 from cliniq.platform.settings import Settings, SettingsRefused, load_settings, master_secret
 from cliniq.platform.source import Urls
 from tests.platform.wire import operations
-from tests.support import SECRET
+from tests.support import SECRET, Admin
 
 SCRIPT = Path(sys.executable).parent / "cliniq"
 SERVER = {"CLINIQ_DATABASE_URL": "postgresql://app:hush@h/db", "CLINIQ_SECRET": SECRET}
@@ -284,9 +284,10 @@ async def test_login_above_the_walls_and_database_without_a_schema_are_refused(
 
 
 async def test_doctor_finds_a_database_that_is_as_it_should_be(
-    tmp_path: Path, urls: Urls, free_port: int
+    tmp_path: Path, urls: Urls, admin: Admin, free_port: int
 ) -> None:
     assert urls.owner is not None
+    await admin.execute("delete from outbox_held")  # of other tests
     owning, doctor, up_to_date = await asyncio.gather(
         run(tmp_path, "serve", DATABASE_URL=urls.owner, SECRET=SECRET, PORT=str(free_port)),
         run(

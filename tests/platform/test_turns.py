@@ -7,6 +7,7 @@ from cliniq.platform import jobs_store
 from cliniq.platform.db import Unit, open_unit
 from cliniq.platform.jobs import Job
 from cliniq.platform.jobs_store import Taken
+from cliniq.platform.jobs_worker import MOST_AT_ONCE
 from cliniq.platform.lanes import Lane
 from cliniq.platform.source import Urls
 from tests.conftest import house_of
@@ -30,7 +31,16 @@ async def promise(house: House, job: Job[Number], clinic: ClinicId, numbers: ran
 
 
 async def take(house: House, lane: Lane, room: int) -> list[Taken]:
-    """Take jobs as a worker does, and end them."""
+    """Take jobs as a worker does, no more at once than one does, and end them."""
+    taken: list[Taken] = []
+    while got := await take_some(house, lane, min(MOST_AT_ONCE, room - len(taken))):
+        taken += got
+    return taken
+
+
+async def take_some(house: House, lane: Lane, room: int) -> list[Taken]:
+    if not room:
+        return []
     worker = new_id()
     database = house.entrance.database
     async with open_unit(database, PlatformScope("test")) as unit:

@@ -207,6 +207,7 @@ async def _serve(
             lost=lambda: signal.raise_signal(SIGTERM),
             say=announce,
         ),
+        house.relay.running(),
     ):
         await _look_ahead(house)
         stage = await set_stage(house.entrance, house.desk) if demo else None

@@ -107,6 +107,7 @@ async def _do(
             lost=lambda: raise_signal(SIGTERM),
             say=announce,
         ),
+        house.relay.running(),
         working(
             tools_of(house, settings.address),
             house.entrance.bus,

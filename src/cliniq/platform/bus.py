@@ -4,10 +4,16 @@ Nothing may rest on the arrival of one. Who listens hears of it when some may ha
 then reads the truth again.
 """
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import NamedTuple, Protocol, TypeAlias
 
 import structlog
+
+from cliniq.kernel.problem import DependencyUnavailable
+
+LATER_SECONDS = 1.0  # between two tries to hear a bus that is away
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +50,20 @@ class Bus(Protocol):
 
     def on_gap(self, act: Callable[[], None]) -> None:
         """Have `act` called whenever messages may have been lost, once all is heard again."""
+
+
+async def listen_later(
+    bus: Bus, channels: Mapping[str, Heard], caught_up: Callable[[], None]
+) -> None:
+    """Listen to channels of a bus that is away, as soon as it is back; then call `caught_up`."""
+    left = dict(channels)
+    while left:
+        await asyncio.sleep(LATER_SECONDS)
+        with suppress(DependencyUnavailable):
+            for channel, heard in tuple(left.items()):
+                await bus.listen(channel, heard)
+                del left[channel]
+    caught_up()
 
 
 class LocalBus:

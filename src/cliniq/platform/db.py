@@ -60,7 +60,7 @@ ABSENT = (
     asyncpg.CannotConnectNowError,
     asyncpg.ConnectionDoesNotExistError,
     asyncpg.ConnectionFailureError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,  # too many connections; no memory, no room on the disk
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.QueryCanceledError,
@@ -340,7 +340,8 @@ class Opening(Generic[UnitT]):
     async def _end(self, error: BaseException | None) -> None:
         if error is not None:
             traces.note("rollback")
-            if _is_absence(error, alive=await self._abandon()):
+            alive = await self._abandon()
+            if _is_absence(error, alive=alive) or self._is_on_standby(error):
                 raise _absent(error) from error
             return
         try:
@@ -349,11 +350,18 @@ class Opening(Generic[UnitT]):
         except BaseException as failure:
             alive = await self._abandon()
             raise _translated(failure, alive=alive) from failure
-        await self._pool.release(self._connection)
-        if tag != "COMMIT":
-            raise CommitRefused
-        traces.note("commit")
-        self._unit.parted()
+        try:
+            if tag != "COMMIT":
+                raise CommitRefused
+            traces.note("commit")
+            self._unit.parted()  # before anything is awaited: it is true, whoever is cancelled now
+        finally:
+            await self._pool.release(self._connection)
+
+    def _is_on_standby(self, error: BaseException) -> bool:
+        """Tell whether a server that takes no writes was found, as in a failover."""
+        readonly = isinstance(error, asyncpg.ReadOnlySQLTransactionError)
+        return readonly and issubclass(self._kind, Unit)
 
     async def _acquire(self, role: str) -> Connection:
         """Wait for a connection, if the queue is not too long already."""

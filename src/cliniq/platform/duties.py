@@ -9,6 +9,7 @@ from cliniq.platform.jobs import Duty, Errand, Job, Tick, Trip
 from cliniq.platform.lanes import Lane
 from cliniq.platform.partitions import archive_detached
 
+PIECE = 5000  # runs that are forgotten by one statement
 REMEMBERED = timedelta(days=30)  # what became of runs, and how far jobs had come
 
 
@@ -23,12 +24,18 @@ async def drop_stale_passes(unit: Unit, _tick: Tick) -> None:
 
 
 async def tidy_jobs(unit: Unit, _tick: Tick) -> None:
-    """Forget old runs and progress, and count turns anew where nobody waits.
+    """Forget old runs and progress, in pieces that each take little time."""
+    before = unit.wall - REMEMBERED
+    while await jobs_store.forget_runs(unit, before, PIECE):
+        pass
+    await jobs_store.forget_progress(unit, before)
+
+
+async def wind_back(unit: Unit, _tick: Tick) -> None:
+    """Count turns anew where nobody waits.
 
     Raises: DEPENDENCY_UNAVAILABLE 503 where turns are being taken all the time: it is tried again.
     """
-    await jobs_store.forget_runs(unit, unit.wall - REMEMBERED)
-    await jobs_store.forget_progress(unit, unit.wall - REMEMBERED)
     await jobs_store.wind_back(unit)
 
 
@@ -44,12 +51,14 @@ PARTITIONS = Job("upkeep.partitions", Lane.UPKEEP, Tick, open_partitions)
 PASSES = Job("upkeep.passes", Lane.UPKEEP, Tick, drop_stale_passes)
 TIDINESS = Job("upkeep.jobs", Lane.UPKEEP, Tick, tidy_jobs)
 
+TURNS = Job("upkeep.turns", Lane.UPKEEP, Tick, wind_back)
 ARCHIVES = Errand("upkeep.archives", Lane.EXPORTS, Tick, archive_partitions)
 
-JOBS = (PARTITIONS, PASSES, TIDINESS, ARCHIVES)
+JOBS = (PARTITIONS, PASSES, TIDINESS, TURNS, ARCHIVES)
 DUTIES = (
     Duty("7 * * * *", PARTITIONS),
     Duty("*/10 * * * *", PASSES),
     Duty("37 * * * *", TIDINESS),
+    Duty("47 * * * *", TURNS),
     Duty("23 2 * * *", ARCHIVES),
 )

@@ -82,13 +82,22 @@ async def append(unit: Unit, facts: str, author: Author) -> None:
     select outbox_id, shard, clinic_id, kind, subject_id, topic, version,
         convert_to(body::text, 'UTF8') as body, convert_to(shown::text, 'UTF8') as shown,
         recorded_at, trace, is_forwarded
-    from outbox where shard = any($1) and (not $3 or not is_forwarded)
+    from outbox where shard = any($1) and not is_forwarded
     order by outbox_id limit $2
 """)
-async def list_waiting(
-    unit: ReadUnit, shards: list[int], most: int, *, only_new: bool
-) -> list[Waiting]:
-    """List what waits longest in some shards; if asked, only what has no jobs yet."""
+async def list_new(unit: ReadUnit, shards: list[int], most: int) -> list[Waiting]:
+    """List facts of some shards whose jobs have yet to be made, in order."""
+
+
+@sql("""
+    select outbox_id, shard, clinic_id, kind, subject_id, topic, version,
+        convert_to(body::text, 'UTF8') as body, convert_to(shown::text, 'UTF8') as shown,
+        recorded_at, trace, is_forwarded
+    from outbox where shard = any($1)
+    order by outbox_id limit $2
+""")
+async def list_waiting(unit: ReadUnit, shards: list[int], most: int) -> list[Waiting]:
+    """List what waits longest in some shards: for jobs, for the bus, or for both."""
 
 
 @sql("""

@@ -117,10 +117,11 @@ async def count_held(dsn: str) -> int:
 
     Raises: OSError or asyncpg.PostgresError where the database cannot be reached.
     """
-    connection = await asyncpg.connect(dsn, timeout=5)
+    connection = await asyncpg.connect(dsn, timeout=5, statement_cache_size=0)
     try:
-        await connection.execute("set role cliniq_platform")
-        return int(await connection.fetchval("select count(*) from outbox_held"))
+        async with connection.transaction():  # behind a pooler a session's role would be the next's
+            await connection.execute("set local role cliniq_platform")
+            return int(await connection.fetchval("select count(*) from outbox_held"))
     finally:
         await connection.close()
 

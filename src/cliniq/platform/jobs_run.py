@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 OWN_FAULT = {"40001", "40P01", "55P03", "57014"}
 LOST = "CQ410"
 PROGRESS_SECONDS = 0.5
+UNKNOWN_WAIT = timedelta(seconds=15)
 
 
 class Outcome(StrEnum):
@@ -81,8 +82,11 @@ class Runner:
 
     async def run(self, taken: Taken) -> Done:
         """Run a job. Raises: nothing but CancelledError."""
+        job = self._registry.jobs.get(taken.job)
+        if job is None:  # of a newer release, whose workers will come
+            log.warning("a job is unknown here", job=taken.job, job_id=taken.id)
+            return Done(Outcome.RELEASED, wait=UNKNOWN_WAIT)
         try:
-            job = self._registry.jobs[taken.job]
             payload = msgspec.json.decode(taken.payload, type=job.takes)
             with span(f"job {taken.job}", parent=taken.trace or "", lane=taken.lane, key=taken.key):
                 return await self._do(job, taken, payload)

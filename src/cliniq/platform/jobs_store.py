@@ -252,9 +252,17 @@ async def wind_back(unit: Unit) -> int:
     """Forget the turns of lanes in which nobody waits; answer how many."""
 
 
-@sql("delete from pgqueuer_log where created < $1")
-async def forget_runs(unit: Unit, before: datetime) -> None:
-    """Forget what became of runs."""
+@sql("""
+    with old as (
+        delete from pgqueuer_log where id in (
+            select id from pgqueuer_log where created < $1 limit $2
+        )
+        returning id
+    )
+    select count(*) from old
+""")
+async def forget_runs(unit: Unit, before: datetime, most: int) -> int:
+    """Forget what became of some old runs; answer how many."""
 
 
 @sql("delete from job_progress where told_at < $1")

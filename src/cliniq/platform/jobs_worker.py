@@ -16,7 +16,7 @@ from croniter import croniter  # type: ignore[import-untyped]
 from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.kernel.scope import PlatformScope
 from cliniq.platform import jobs_engine, jobs_store
-from cliniq.platform.bus import Bus
+from cliniq.platform.bus import Bus, listen_later
 from cliniq.platform.db import Database, open_unit
 from cliniq.platform.jobs import Duty, Registry, Tick, Tools, lane_channel, wake_lane
 from cliniq.platform.jobs_engine import Engine
@@ -82,6 +82,7 @@ class Worker:
         tools: Tools | None = None,
     ) -> None:
         self.worker: UUID = uuid4()
+        self._trouble_at = float("-inf")
         self._database = database
         self._registry = registry
         self._hands = hands
@@ -236,8 +237,14 @@ class Worker:
             for lane in await jobs_store.rank(unit, lanes, MOST_RANKED):
                 wake_lane(unit, lane)
 
+    def note_trouble(self) -> None:
+        """Note that the database did not serve: nobody could have said that they live."""
+        self._trouble_at = monotonic()
+
     async def sweep(self) -> None:
-        """Put back what dead workers left."""
+        """Put back what dead workers left; not soon after a time in which nobody was heard."""
+        if monotonic() - self._trouble_at < jobs_engine.SILENT_SECONDS:
+            return
         lanes = list(self._places)
         tries = [each.policy.tries for each in self._places.values()]
         async with open_unit(self._database, PlatformScope("sweep jobs")) as unit:
@@ -293,14 +300,18 @@ async def working(  # noqa: PLR0913 - what a worker is made of
     await worker.prepare()
     heard = {lane: partial(worker.hear, lane) for lane in LANES}
     bus.on_gap(worker.look_everywhere)
+    beside: list[asyncio.Task[None]] = []
+    unheard = {lane_channel(lane): hear for lane, hear in heard.items()}
     try:
-        for lane, hear in heard.items():
-            await bus.listen(lane_channel(lane), hear)
+        for channel, hear in tuple(unheard.items()):
+            await bus.listen(channel, hear)
+            del unheard[channel]
     except DependencyUnavailable:
-        log.warning("a worker hears no wake-ups: it looks by itself, every second")
+        log.warning("a worker hears no wake-ups yet: it looks by itself, every second")
+        beside.append(asyncio.create_task(listen_later(bus, unheard, worker.look_everywhere)))
     running = asyncio.create_task(worker.run())
-    beside = [
-        asyncio.create_task(_again_and_again(act, seconds))
+    beside += [
+        asyncio.create_task(_again_and_again(act, seconds, worker.note_trouble))
         for act, seconds in (
             (worker.rank, RANK_SECONDS),
             (worker.sweep, SWEEP_SECONDS),
@@ -318,13 +329,15 @@ async def working(  # noqa: PLR0913 - what a worker is made of
         await asyncio.gather(*beside, return_exceptions=True)
 
 
-async def _again_and_again(act: Callable[[], Awaitable[None]], seconds: float) -> None:
+async def _again_and_again(
+    act: Callable[[], Awaitable[None]], seconds: float, note_trouble: Callable[[], None]
+) -> None:
     """Do something until cancelled; a failure is logged, and it is done again."""
     while True:
         try:
             await act()
         except DependencyUnavailable:
-            pass  # `platform.db` has said so
+            note_trouble()  # `platform.db` has said so
         except Exception:
             log.exception("a worker's chore failed", chore=getattr(act, "__name__", ""))
         await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from cliniq.kernel.problem import DependencyUnavailable, Problem, Unauthenticated
-from cliniq.platform.bus import Bus, LocalBus, Message
+from cliniq.platform.bus import Bus, LocalBus, Message, listen_later
 from cliniq.platform.live_connection import (
     INTERNAL_ERROR,
     POLICY_VIOLATION,
@@ -83,8 +83,13 @@ class Hub:
     async def open(self, read_epoch: Callable[[], Awaitable[str]]) -> None:
         """Begin to hear of ended sign-ins and of gaps, and keep an eye on the epoch."""
         self.epoch = await read_epoch()
-        await self.bus.listen(SESSIONS, self._hear_of_session)
         self.bus.on_gap(self._catch_up)
+        try:
+            await self.bus.listen(SESSIONS, self._hear_of_session)
+        except DependencyUnavailable:  # we serve without it; who ends a sign-in closes sockets here
+            log.warning("ended sign-ins of other processes are not heard yet")
+            channels = {SESSIONS: self._hear_of_session}
+            self._do(listen_later(self.bus, channels, self._catch_up))
         self._do(self._watch_epoch(read_epoch))
 
     def join(self, connection: Connection) -> None:
@@ -159,7 +164,10 @@ class Hub:
         topic.watchers.pop(watcher, None)
         if not topic.watchers and self._topics.get(topic.name) is topic:
             topic.end()
-            self._wait(topic, LINGER_SECONDS, partial(self._drop, topic))
+            if topic.was_seen:
+                self._wait(topic, LINGER_SECONDS, partial(self._drop, topic))
+            else:  # whoever was refused leaves nothing behind
+                self._drop(topic)
 
     def _watched(self, name: str) -> LiveTopic:
         topic = self._topics.get(name)
@@ -245,6 +253,9 @@ class Hub:
             try:
                 epoch = await read_epoch()
             except DependencyUnavailable:
+                continue
+            except Exception:  # such as a standby's word for itself, in the middle of a failover
+                log.exception("the epoch could not be read")
                 continue
             if epoch != self.epoch:
                 log.warning("the database has another history now: everyone gets a snapshot")

@@ -75,6 +75,11 @@ class LiveTopic:
         self._gap: asyncio.TimerHandle | None = None
         self._patience = 1
 
+    @property
+    def was_seen(self) -> bool:
+        """Say whether anybody was ever let in to watch it."""
+        return bool(self._snapshots or self._window or self.newest)
+
     def hear(self, body: bytes) -> None:
         """Take what was said on the bus: decoded and encoded once, for all who watch."""
         event = event_in(body)

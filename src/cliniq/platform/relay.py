@@ -256,7 +256,8 @@ class Relay:
             return []
         async with open_read_unit(self._database, SCOPE) as unit:
             shards = sorted(self._bell.held)
-            return await events_store.list_waiting(unit, shards, BATCH, only_new=only_new)
+            listing = events_store.list_new if only_new else events_store.list_waiting
+            return await listing(unit, shards, BATCH)
 
     async def _is_published(self, waiting: Sequence[Waiting]) -> bool:
         """Say on the bus what may be watched, in order, outside every transaction."""
