@@ -87,9 +87,10 @@ class Crowd:
         Returns once all have gone, or after `PATIENCE_SECONDS` more.
         """
         self._is_leaving = True
+        latest = SOON_MS + max(1000 * (1 + seconds), self.spread_ms)
         for group in self._groups(max(1, round(seconds / DRAIN_TICK))):
             for connection in group:
-                pause = random.uniform(SOON_MS, SOON_MS + 1000 * (1 + seconds))  # noqa: S311 - no secret
+                pause = random.uniform(SOON_MS, latest)  # noqa: S311 - no secret
                 connection.send(bye_frame(round(pause)))
                 connection.finish(SERVICE_RESTART, RESTARTING)
             await asyncio.sleep(DRAIN_TICK)
