@@ -1,16 +1,18 @@
 """Somebody who hears what a house tells, passed on by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from typing_extensions import override
 
 from cliniq.app import House
 from cliniq.platform.bus import Bus, LocalBus, Message
+from cliniq.platform.db import Unit
+from cliniq.platform.events import Told
 from cliniq.platform.live_connection import Connection
 from cliniq.platform.live_frames import LiveEvent, event_in
-from cliniq.platform.relay import Bell, Forward, Relay, forward_to_nobody
+from cliniq.platform.relay import Bell, Forward, Relay
 from tests.support import Admin
 
 
@@ -39,6 +41,10 @@ class Listener:
         await self.relay.drain()
         told, self._ear.events = self._ear.events, []
         return told
+
+
+async def forward_to_nobody(_unit: Unit, _told: Sequence[Told]) -> None:
+    """Make no jobs: nobody hears."""
 
 
 def relay_of(house: House, bus: Bus | None = None, forward: Forward = forward_to_nobody) -> Relay:

@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "proof.md"
 OTHER_SERVER = "CLINIQ_TEST_DATABASE_URL"
 FULL = {"CLINIQ_TEST_FULL": "1", "CLINIQ_TEST_ROUNDS": "200", "CLINIQ_TEST_TICKETS": "1000"}
+HOW = ("-m", "pytest", "-q", "--timeout=3600")
 
 CROWD = "tests/journeys/test_crowd.py"
 STOP = "tests/journeys/test_stop.py"
@@ -239,7 +240,7 @@ def prove(proof: Proof, server: str, environment: Mapping[str, str]) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="cliniq-proof-") as folder:
         report, facts = Path(folder) / "report.xml", Path(folder) / "facts.jsonl"
         ran = subprocess.run(
-            (sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *proof.tests),
+            (sys.executable, *HOW, f"--junit-xml={report}", *proof.tests),
             cwd=ROOT,
             env={**environment, "CLINIQ_TEST_FACTS": str(facts)},
             stdout=subprocess.PIPE,

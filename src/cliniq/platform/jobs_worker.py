@@ -18,6 +18,7 @@ from cliniq.kernel.scope import PlatformScope
 from cliniq.platform import jobs_engine, jobs_store
 from cliniq.platform.bus import Bus, listen_later
 from cliniq.platform.db import Database, open_unit
+from cliniq.platform.endings import end_all
 from cliniq.platform.jobs import Duty, Registry, Tick, Tools, lane_channel, wake_lane
 from cliniq.platform.jobs_engine import Engine
 from cliniq.platform.jobs_run import Done, Outcome, Runner
@@ -321,12 +322,10 @@ async def working(  # noqa: PLR0913 - what a worker is made of
     try:
         yield worker
     finally:
-        for task in beside:
-            task.cancel()
+        await end_all(*beside)
         for lane, hear in heard.items():
             await bus.ignore(lane_channel(lane), hear)
         await worker.stop(running, grace)
-        await asyncio.gather(*beside, return_exceptions=True)
 
 
 async def _again_and_again(

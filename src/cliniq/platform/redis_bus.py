@@ -14,6 +14,7 @@ import structlog
 
 from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.platform.bus import Bus, Heard, LocalBus, Message
+from cliniq.platform.endings import end_all
 from cliniq.platform.redis_link import ABSENT, Line, Link, answering, open_line, open_link
 
 log = structlog.get_logger(__name__)
@@ -66,9 +67,7 @@ class RedisBus:
                 await self._await_confirmation(GAP)
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_all(*tasks)
 
     # --- saying -----------------------------------------------------------------------------------
 

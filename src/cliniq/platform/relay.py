@@ -45,10 +45,6 @@ BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, BATCH)
 Forward = Callable[[Unit, Sequence[Told]], Awaitable[None]]
 
 
-async def forward_to_nobody(_unit: Unit, _told: Sequence[Told]) -> None:
-    """Make no jobs: no room has subscribed."""
-
-
 class RelayFigures:
     """What Prometheus reads of a relay."""
 
