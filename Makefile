@@ -3,13 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+unexport PYTHONDONTWRITEBYTECODE # every start would compile the checkout anew
+
 .PHONY: run test check bench proof docs lock format clean
 
 run: .venv/run.stamp
 	$(BIN)/cliniq up --demo
 
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""A real application over a real PostgreSQL: one server and one migrated database a session.
+"""A real application over a real PostgreSQL: one server and one migrated database a process.
 
 Tests isolate themselves by a clinic of their own; those that change the schema get a database.
 """
@@ -37,6 +37,11 @@ COPIES = itertools.count()
 NAME = f"cliniq_test_{os.getpid()}"
 HANDS = Hands()
 BACKENDS = Backends(pooler=ASKED)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Say how many processes `-n auto` is: one more than cores, since tests wait."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")

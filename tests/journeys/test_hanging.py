@@ -25,8 +25,8 @@ PATH = "/api/v1/clinic-locations"
 
 
 def patient_with(port: int) -> Provider:
-    """A provider for whom everybody would wait twice as long as it hangs."""
-    patience = 2.0 * sizes.HANG_SECONDS
+    """A provider for whom everybody would wait for longer than it hangs."""
+    patience = sizes.HANG_SECONDS + 60.0
     return Provider(
         "acme",
         ports=frozenset({port}),

@@ -33,6 +33,7 @@ BOOKERS = 8  # fewer than the server has connections: all of them are being serv
 STORM = 40  # bookings that are acknowledged before anything happens
 CUTS = 60
 CUT = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'cliniq_app'"
+IN_THE_BACKGROUND = ("sh", "-c", 'trap "" INT && exec "$@"', "sh")  # as `cliniq up &` in a script
 WAITS = 600
 PAUSE_SECONDS = 0.05
 
@@ -250,11 +251,16 @@ async def test_second_signal_does_not_wait_for_those_being_served(seeded: Seeded
     ensure_gone(installation, processes)
 
 
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    ("by", "shell"),
+    [(signal.SIGTERM, ()), (signal.SIGINT, ()), (signal.SIGTERM, IN_THE_BACKGROUND)],
+    ids=["SIGTERM", "SIGINT", "SIGTERM in the background of a script"],
+)
 async def test_server_told_to_stop_before_it_serves_stops_its_database_too(
-    seeded: Seeded, by: signal.Signals
+    seeded: Seeded, by: signal.Signals, shell: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installation = seeded.installation
+    monkeypatch.setattr(installation, "program", (*shell, *installation.program))
     async with embedded_server(installation.database) as dsn:
         admin = await asyncpg.connect(dsn_of(dsn, NAME))
         await admin.execute(f"select pg_advisory_lock({ONE_RUNNER})")

@@ -32,7 +32,7 @@ NOBODY = 65534
 STARTED = "select pg_postmaster_start_time()::text"
 
 PROGRAM = """
-import asyncio, concurrent.futures.thread, json, os, sys  # what root alone may be able to read
+import asyncio, concurrent.futures.thread, json, os, signal, sys  # root alone may read it
 from pathlib import Path
 
 sources, folder, user = sys.argv[1:]
@@ -42,6 +42,7 @@ import asyncpg, structlog
 from cliniq.platform.embedded import EmbeddedDatabaseRefused, embedded_server, programs
 
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever we inherit
 
 def tell(**facts):
     print(json.dumps(facts), flush=True)
@@ -117,11 +118,15 @@ def neighbour(folder: Path, *, user: int | None = None) -> Iterator[Neighbour]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A place for one database; a server that a failed test leaves behind ends with it."""
-    yield tmp_path / "var" / "postgres"
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A place for one database; a server that a failed test leaves behind ends with it.
+
+    Its path is short enough for the socket to lie in it.
+    """
+    place = tmp_path_factory.mktemp("db") / "var" / "postgres"
+    yield place
     with suppress(OSError, ValueError, IndexError):
-        os.kill(pid_of(tmp_path / "var" / "postgres"), signal.SIGQUIT)
+        os.kill(pid_of(place), signal.SIGQUIT)
 
 
 @pytest.fixture

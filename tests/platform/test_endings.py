@@ -46,6 +46,7 @@ async def test_bus_closes_although_its_client_drops_the_first_word_of_the_end(
 ) -> None:
     """As redis-py's writing does on Python 3.11, if the end comes in the moment of its own end."""
     monkeypatch.setattr(redis_bus, "PING_SECONDS", 0.02)
+    monkeypatch.setattr(redis_bus, "PATIENCE_SECONDS", 0.2)
     writing, dropped = asyncio.Event(), 0
     send = Line.send_command
 

@@ -45,7 +45,7 @@ async def found_by_framework(scope: Scope) -> tuple[str, dict[str, str]] | None:
     return None
 
 
-@pytest.mark.parametrize("word", [str(new_id()), "mine", "a b", "é"])
+@pytest.mark.parametrize("word", ["01a2119c-c4e4-75a0-96b3-0be879061e8e", "mine", "a b", "é"])
 async def test_same_route_is_found_for_every_method_and_path(
     word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

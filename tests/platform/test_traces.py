@@ -346,6 +346,12 @@ async def watching(house: House, clinic: SomeClinic, queue_id: str) -> Connectio
     return watcher
 
 
+async def forget_what_others_told(house: House, admin: Admin) -> None:
+    await free_leases(admin)
+    await relay_of(house).drain()
+    await free_leases(admin)
+
+
 async def test_call_its_job_and_what_the_board_shows_of_it_are_one_trace(
     house: House, client: Client, clinic: SomeClinic, spans: InMemorySpanExporter, admin: Admin
 ) -> None:
@@ -359,8 +365,7 @@ async def test_call_its_job_and_what_the_board_shows_of_it_are_one_trace(
     job = Job("test.hear", Lane.REMINDERS, EntryCalled, hear)
     registry = Registry([job], [when(EntryCalled, job)])
     relay = relay_of(house, house.entrance.bus, registry.forward)
-    await free_leases(admin)
-    await relay.drain()
+    await forget_what_others_told(house, admin)
     watcher = await watching(house, clinic, receipt["queue_id"])
     spans.clear()
     async with worker_of(house, registry=registry):

@@ -243,7 +243,9 @@ def version() -> None:
 
 def main() -> None:
     """Enter from the console script."""
-    # Until a server serves: as Ctrl-C, so that SIGTERM too stops what has been started.
+    # Until a server serves: as Ctrl-C, so that SIGTERM too stops what has been started. It is
+    # handed on as ignored by a script's `&`, and is all that a loop under way would hear.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with suppress(KeyboardInterrupt):
         cli()
