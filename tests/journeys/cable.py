@@ -13,6 +13,8 @@ from secrets import token_hex
 
 import pytest
 
+from tests.journeys.network import alone_on_the_network
+
 CI = "CI"
 
 
@@ -52,23 +54,28 @@ def laid_cable() -> Iterator[Cable]:
     tag = token_hex(3)
     third = int(tag[:2], 16)
     cable = Cable(f"cliniq-{tag}", f"10.231.{third}.1", f"10.231.{third}.2", f"cq{tag}")
-    _run("ip", "netns", "add", cable.namespace)
-    try:
-        _run(
-            *("ip", "link", "add", cable.end, "type", "veth"),
-            *("peer", "name", "far", "netns", cable.namespace),
-        )
-        _run("ip", "addr", "add", f"{cable.near}/30", "dev", cable.end)
-        _run("ip", "link", "set", cable.end, "up")
-        for words in (
-            ("addr", "add", f"{cable.far}/30", "dev", "far"),
-            ("link", "set", "lo", "up"),
-            ("link", "set", "far", "up"),
-        ):
-            _run("ip", "netns", "exec", cable.namespace, "ip", *words)
-        yield cable
-    finally:
-        _run("ip", "netns", "delete", cable.namespace)
+    with alone_on_the_network():
+        _run("ip", "netns", "add", cable.namespace)
+        try:
+            _lay(cable)
+            yield cable
+        finally:
+            _run("ip", "netns", "delete", cable.namespace)
+
+
+def _lay(cable: Cable) -> None:
+    _run(
+        *("ip", "link", "add", cable.end, "type", "veth"),
+        *("peer", "name", "far", "netns", cable.namespace),
+    )
+    _run("ip", "addr", "add", f"{cable.near}/30", "dev", cable.end)
+    _run("ip", "link", "set", cable.end, "up")
+    for words in (
+        ("addr", "add", f"{cable.far}/30", "dev", "far"),
+        ("link", "set", "lo", "up"),
+        ("link", "set", "far", "up"),
+    ):
+        _run("ip", "netns", "exec", cable.namespace, "ip", *words)
 
 
 def _run(*command: str) -> None:

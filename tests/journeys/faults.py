@@ -26,8 +26,9 @@ from cliniq.platform.embedded import embedded_server
 from cliniq.platform.migrate import migrate
 from cliniq.platform.provision import provision
 from cliniq.platform.source import NAME
-from tests.journeys import served
-from tests.journeys.served import BOUND_SECONDS, SCRIPT, Installation, Served
+from tests import hatchery
+from tests.hatchery import SCRIPT
+from tests.journeys.served import BOUND_SECONDS, Installation, Served
 from tests.redis_server import RedisHost, RedisServer, own_redis
 
 PAUSE_SECONDS = 0.05
@@ -206,7 +207,7 @@ async def whole_installation(
     *,
     servers: int = 2,
     workers: int = 0,
-    program: served.Program = (SCRIPT,),
+    program: hatchery.Program = (SCRIPT,),
     host: RedisHost | None = None,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Whole]:
@@ -256,7 +257,7 @@ def _programs(
     words: Sequence[str],
     number: int,
     settings: dict[str, str],
-    program: served.Program,
+    program: hatchery.Program,
 ) -> list[Program]:
     names = [f"{kind}-{each}" for each in range(1, number + 1)]
     return [

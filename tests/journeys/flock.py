@@ -20,7 +20,7 @@ from typing_extensions import override
 from bench.report import BenchFailed
 from bench.town import CLINIC, FIRST, Kind, id_of, patient_headers
 from bench.watchers import ADDRESSES, BuyPass, Refused, Seat, Watchers
-from tests.journeys.served import allow_files
+from tests.hatchery import allow_files
 
 PASSES = "/api/v1/live/passes"
 _END = b"\r\n\r\n"

@@ -13,7 +13,7 @@ from cliniq.domains.checkin.events import CheckInCompleted
 from cliniq.platform.jobs import Errand, Registry, Subscription, Trip, when
 from cliniq.platform.lanes import Lane
 from cliniq.worker import REGISTRY
-from tests.journeys.served import Program
+from tests.hatchery import Program
 
 RECEIVER = "RECEIVER_PORT"
 ROOT = Path(__file__).parents[2]

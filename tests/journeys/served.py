@@ -1,27 +1,30 @@
 """The real server: the console script in a process of its own, asked over TCP."""
 
 import asyncio
-import resource
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from os import defpath
 from pathlib import Path
-from typing import TypeAlias
 
 import httpx2
 
+from tests.hatchery import (
+    SCRIPT,
+    Hatched,
+    Program,
+    allow_files,
+    hatch,
+    is_hatched,
+    run_to_end,
+)
 from tests.support import KEYED, SECRET, Client
 
-SCRIPT = Path(sys.executable).parent / "cliniq"
 BOUND_SECONDS = 120
-Program: TypeAlias = Sequence[str | Path]
-FILES = 20_000  # ten thousand sockets of either side, and then some
 
 
 def free_port() -> int:
@@ -35,7 +38,7 @@ def free_port() -> int:
 class Served:
     """A `cliniq up` or `cliniq serve` that runs; what it said is in `journal`."""
 
-    process: "subprocess.Popen[bytes]"
+    process: "subprocess.Popen[bytes] | Hatched"
     port: int
     journal: Path
 
@@ -116,6 +119,10 @@ class Installation:
         allow_files()
         self.folder.mkdir(parents=True, exist_ok=True)
         journal = self.folder / "journal"
+        if is_hatched(self.program):
+            journal.write_bytes(b"")
+            quick = hatch(words, self.folder, self.environment, journal, journal)
+            return Served(quick, self.port, journal)
         with journal.open("wb") as said:
             process = subprocess.Popen(
                 (*self.program, *words),
@@ -143,23 +150,6 @@ class Installation:
 
     async def tried(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Run `cliniq` with these words to its end."""
-        return await asyncio.to_thread(self._try, words)
-
-    def _try(self, words: tuple[str, ...]) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            (*self.program, *words),
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=BOUND_SECONDS,
+        return await asyncio.to_thread(
+            run_to_end, words, self.folder, self.environment, self.program
         )
-
-
-def allow_files() -> None:
-    """Let this process and its children hold a crowd's connections."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -12,6 +12,7 @@ from playwright.async_api import Browser, Locator, Page, expect
 from tests.journeys import sizes
 from tests.journeys.browser import Visitor, browsing, chromium
 from tests.journeys.conftest import zone_at_noon
+from tests.journeys.network import alone_on_the_network
 from tests.journeys.served import Installation, Served
 from tests.support import Client
 
@@ -43,8 +44,9 @@ async def browser() -> AsyncIterator[Browser]:
     if program is None:
         assert not sizes.IN_CI, "CI must have a Chromium"
         pytest.skip("no Chromium on the path")
-    async with browsing(program) as browser:
-        yield browser
+    with alone_on_the_network():
+        async with browsing(program) as browser:
+            yield browser
 
 
 @pytest.fixture

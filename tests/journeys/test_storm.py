@@ -18,12 +18,13 @@ from bench.ground import SECRET
 from bench.town import FIRST, Town, code_at, new_key, patient_headers
 from bench.watchers import Watchers
 from cliniq.platform.source import Urls
+from tests.hatchery import allow_files
 from tests.journeys import sizes
 from tests.journeys.conftest import Note, zone_at_noon
 from tests.journeys.crowd import Ask
 from tests.journeys.doors import asked
 from tests.journeys.flock import move, seats_at
-from tests.journeys.served import Installation, Served, allow_files
+from tests.journeys.served import Installation, Served
 from tests.journeys.test_together import installed
 from tests.support import Admin
 

@@ -4,8 +4,6 @@ import asyncio
 import json
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,10 +21,10 @@ from cliniq.cli.main import cli
 from cliniq.platform.provision import provision
 from cliniq.platform.settings import Settings, SettingsRefused, load_settings, master_secret
 from cliniq.platform.source import Urls
+from tests.hatchery import run_to_end
 from tests.platform.wire import operations
 from tests.support import SECRET, Admin
 
-SCRIPT = Path(sys.executable).parent / "cliniq"
 SERVER = {"CLINIQ_DATABASE_URL": "postgresql://app:hush@h/db", "CLINIQ_SECRET": SECRET}
 
 
@@ -200,16 +198,7 @@ async def run(folder: Path, command: str, **settings: str) -> Ended:
     """Run a command with these settings and no others."""
     environment = {f"CLINIQ_{name}": value for name, value in settings.items()}
     environment |= {"PATH": defpath, "CLINIQ_DATA_DIR": str(folder / "var"), "COLUMNS": "200"}
-    ended = await asyncio.to_thread(
-        subprocess.run,
-        [str(SCRIPT), *command.split()],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    ended = await asyncio.to_thread(run_to_end, command.split(), folder, environment)
     assert "Traceback" not in ended.stderr
     assert "hush" not in ended.stdout + ended.stderr
     return Ended(ended.returncode, ended.stdout, ended.stderr)
