@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -18,6 +19,8 @@ import pytest
 from fastapi import FastAPI
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from typing_extensions import override
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from cliniq.app import House, build_app, open_house
 from cliniq.platform.backends import Backends
@@ -39,9 +42,30 @@ HANDS = Hands()
 BACKENDS = Backends(pooler=ASKED)
 
 
+SERVER_URL = os.environ.get("CLINIQ_TEST_DATABASE_URL")  # noqa: TID251 - the tests' own setting
+IS_SHARED = SERVER_URL is not None and not ASKED  # without a pooler in front
+POOL = 6 if IS_SHARED else 10  # connections of the house that most tests share, for each kind
+
+
 def pytest_xdist_auto_num_workers() -> int:
-    """Say how many processes `-n auto` is: one more than cores, since tests wait."""
-    return (os.cpu_count() or 1) + 1
+    """Say how many processes `-n auto` is: one more than cores, since tests wait.
+
+    At a server that they share, two: its connections are few.
+    """
+    return 2 if IS_SHARED else (os.cpu_count() or 1) + 1
+
+
+class OneJourneyAtATime(LoadFileScheduling):  # type: ignore[misc]
+    """A file at a time to each process; all journeys, which connect most, to one of them."""
+
+    @override
+    def _split_scope(self, nodeid: str) -> str:
+        journeys = "tests/journeys/"
+        return journeys if nodeid.startswith(journeys) else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneJourneyAtATime | None:
+    return OneJourneyAtATime(config, log) if IS_SHARED else None
 
 
 @pytest.fixture(scope="session")
@@ -52,8 +76,8 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 @pytest.fixture(scope="session")
 async def server() -> AsyncIterator[str]:
     """A superuser's DSN, of CLINIQ_TEST_DATABASE_URL or else of the embedded server."""
-    if url := os.environ.get("CLINIQ_TEST_DATABASE_URL"):  # noqa: TID251 - the tests' own setting
-        yield url
+    if SERVER_URL:
+        yield SERVER_URL
         return
     # A folder of its own: every start of pytest shuts the one above its folders to other users.
     with TemporaryDirectory(prefix="cliniq-test-") as folder:
@@ -96,7 +120,7 @@ async def urls(server: str, pooled: Callable[[str], str]) -> AsyncIterator[Urls]
 @pytest.fixture(scope="session")
 async def house(urls: Urls) -> AsyncIterator[House]:
     clocks = Clocks(lambda: HANDS.clinic, lambda: HANDS.wall)
-    async with open_house(urls.application, SECRET, 10, clocks, BACKENDS, None) as house:
+    async with open_house(urls.application, SECRET, POOL, clocks, BACKENDS, None) as house:
         yield house
 
 

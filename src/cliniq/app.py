@@ -35,6 +35,7 @@ from cliniq.platform.cache import Cache, open_cache
 from cliniq.platform.cached import Cached, forget
 from cliniq.platform.clock import Clocks
 from cliniq.platform.db import Beside, Database, Unit, open_database, open_read_unit
+from cliniq.platform.endings import end_all
 from cliniq.platform.events import Told
 from cliniq.platform.health import Pulse, open_pulse
 from cliniq.platform.http import files, system
@@ -247,9 +248,7 @@ async def _keep_up(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_all(*tasks)
 
 
 def forget_told(cache: Cache, kind: str, clinic_id: UUID) -> None:

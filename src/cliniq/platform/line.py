@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from cliniq.platform.endings import end_all
+
 READY, ASK, TOLD = b"r", b"?", b"="
 HEAD = struct.Struct(">cI")
 LARGEST_BYTES = 64 << 20
@@ -58,10 +60,7 @@ class Line:
 
     async def close(self) -> None:
         """Hang up."""
-        self._hearing.cancel()
-        for task in self._answering:
-            task.cancel()
-        await asyncio.gather(self._hearing, *self._answering, return_exceptions=True)
+        await end_all(self._hearing, *self._answering)
         self._writer.close()
         with suppress(OSError):
             await self._writer.wait_closed()

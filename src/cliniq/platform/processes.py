@@ -24,6 +24,7 @@ from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.kernel.scope import PlatformScope
 from cliniq.platform import processes_store
 from cliniq.platform.db import Database, Opening, Unit, open_read_unit, open_unit
+from cliniq.platform.endings import end_all
 from cliniq.platform.processes_store import Lease
 
 log = structlog.get_logger(__name__)
@@ -58,9 +59,7 @@ async def at_work(
     try:
         yield
     finally:
-        renewing.cancel()
-        with suppress(asyncio.CancelledError):
-            await renewing
+        await end_all(renewing)
         with suppress(DependencyUnavailable, TimeoutError):  # then it goes stale
             async with asyncio.timeout(PATIENCE_SECONDS), _unit(database) as unit:
                 await processes_store.remove_leases(unit, [me.process_id])

@@ -23,6 +23,7 @@ from cliniq.kernel.scope import PlatformScope
 from cliniq.platform import events_store, relay_store, traces
 from cliniq.platform.bus import Bus, Message
 from cliniq.platform.db import Database, Unit, open_read_unit, open_unit
+from cliniq.platform.endings import end_all
 from cliniq.platform.events import Told
 from cliniq.platform.events_store import Waiting
 from cliniq.platform.live import LiveEvent, message_of, topic_in
@@ -146,8 +147,7 @@ class Relay:
             self._stopping.set()
             self._bell.stop()
             await asyncio.wait({task}, timeout=GRACE_SECONDS)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end_all(task)
             self._is_listening = False
             await self._bus.ignore(CHANNEL, self._bell.hear)
 
