@@ -16,6 +16,7 @@ from cliniq.platform.health import complaints
 from cliniq.platform.jobs import lane_depths
 from cliniq.platform.jobs_depths import measure_jobs
 from cliniq.platform.line import Line
+from cliniq.platform.memory import settle
 from cliniq.platform.processes import at_work
 from cliniq.platform.settings import Settings, load_settings, master_secret
 from cliniq.platform.source import database_urls
@@ -115,6 +116,7 @@ async def _do(
             hands=settings.pool_size,
         ),
     ):
+        settle()
         if end is None:
             announce("Cliniq works off jobs")
             await stopped.wait()
