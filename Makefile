@@ -35,9 +35,9 @@ format: .venv/dev.stamp
 	$(BIN)/ruff format .
 
 lock: .venv/dev.stamp
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes \
 		--custom-compile-command "make lock" pyproject.toml --group build -o requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes \
 		--custom-compile-command "make lock" -c requirements.lock --group dev -o requirements-dev.lock
 
 clean:

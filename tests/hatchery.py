@@ -43,7 +43,7 @@ class Hatched:
 
     @property
     def returncode(self) -> int | None:
-        return self._process.exitcode
+        return self.poll()
 
     def poll(self) -> int | None:
         with self._one:

@@ -2,6 +2,5 @@
 
 import gc
 
-gc.set_threshold(
-    100_000
-)  # what is imported stays: to look for garbage in it costs a sixth of a start
+# What is imported stays: to look for garbage in it costs a sixth of a start.
+gc.set_threshold(100_000)
