@@ -60,7 +60,7 @@ class Seeded:
 
 @pytest.fixture(scope="module")
 async def seeded(tmp_path_factory: pytest.TempPathFactory) -> Seeded:
-    installation = Installation(Path(tmp_path_factory.mktemp("up")))
+    installation = Installation(Path(tmp_path_factory.mktemp("up")), {"CLINIQ_RATE_SCALE": "1000"})
     async with installation.running("up"), house_in(installation) as house:
         clinic = await found_clinic(house, zone_at_noon())
         pairs = [
