@@ -40,7 +40,7 @@ site                 clinic=here person=clinics
 # Of the installation, not of a clinic, and in nobody's sight but the platform's, if that.
 UNWALLED = set(
     "account detached_partition installation_role job_pace job_progress job_tick limit_window "
-    "live_epoch live_pass partitioned process relay relay_lease role_grant schema_step "
+    "live_epoch live_pass partitioned process rehearsal relay relay_lease role_grant schema_step "
     "session".split()
 )
 # Not our tables: as pgqueuer makes them, so that its release and our migration can be compared.
@@ -122,6 +122,7 @@ platform relay_lease          select update
 platform pgqueuer             select update delete
 platform pgqueuer_log         select insert delete
 platform process              select insert update delete
+platform rehearsal            select
 platform schema_step          select
 platform security_event       insert
 platform session              select insert update

@@ -55,6 +55,7 @@ OWNED = {
     "partitions": "detach_partition detached_partition drop_partition list_partitions "
     "read_partition take_time",
     "processes": "process",
+    "rehearsal": "mark_rehearsal rehearsal",
     "relay": "relay relay_lease",
 }
 # An appointment is found by the start that its booking holds, so that one partition is read.

@@ -30,6 +30,7 @@ from cliniq.platform.migrate import migrate as run_migrations
 from cliniq.platform.partitions import ArchiveDiffers
 from cliniq.platform.processes import LeaseRefused
 from cliniq.platform.provision import provision as make_roles
+from cliniq.platform.rehearsal import RealInstallation
 from cliniq.platform.settings import SettingsRefused, load_settings
 from cliniq.platform.source import database_urls, owner_of
 from cliniq.platform.staffing import Bounds
@@ -40,6 +41,7 @@ REFUSALS = (
     EmbeddedDatabaseRefused,
     MigrationRefused,
     LeaseRefused,
+    RealInstallation,
     server.StartRefused,
 )
 

@@ -32,6 +32,7 @@ from cliniq.platform.live import Hub
 from cliniq.platform.memory import settle
 from cliniq.platform.migrate import migrate
 from cliniq.platform.processes import at_work
+from cliniq.platform.rehearsal import ensure_rehearsal, load_clocks
 from cliniq.platform.settings import Settings, load_settings, master_secret
 from cliniq.platform.source import database_urls, owner_of
 from cliniq.platform.telemetry import configure_logs
@@ -196,9 +197,10 @@ async def _serve(
 ) -> None:
     if wrong := await complaints(dsn):
         raise StartRefused(wrong[0])
+    clocks = load_clocks(settings)
     async with (
         open_house(
-            dsn, master_secret(settings), settings.pool_size, Clocks(), settings.backends
+            dsn, master_secret(settings), settings.pool_size, clocks, settings.backends
         ) as house,
         at_work(
             house.entrance.database,
@@ -209,6 +211,8 @@ async def _serve(
         ),
         house.relay.running(),
     ):
+        if settings.clinic_clock is not None:
+            await ensure_rehearsal(house.entrance.database)
         await _look_ahead(house)
         stage = await set_stage(house.entrance, house.desk) if demo else None
         async with _working(house, settings) if kind == "up" else nullcontext():

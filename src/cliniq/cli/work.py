@@ -18,6 +18,7 @@ from cliniq.platform.jobs_depths import measure_jobs
 from cliniq.platform.line import Line
 from cliniq.platform.memory import settle
 from cliniq.platform.processes import at_work
+from cliniq.platform.rehearsal import ensure_rehearsal, load_clocks
 from cliniq.platform.settings import Settings, load_settings, master_secret
 from cliniq.platform.source import database_urls
 from cliniq.platform.staffing import Bounds
@@ -97,9 +98,10 @@ async def _work(end: socket.socket | None) -> None:
 async def _do(
     settings: Settings, dsn: str, end: socket.socket | None, stopped: asyncio.Event
 ) -> None:
+    clocks = load_clocks(settings)
     async with (
         open_house(
-            dsn, master_secret(settings), settings.pool_size, Clocks(), settings.backends
+            dsn, master_secret(settings), settings.pool_size, clocks, settings.backends
         ) as house,
         at_work(
             house.entrance.database,
@@ -116,6 +118,8 @@ async def _do(
             hands=settings.pool_size,
         ),
     ):
+        if settings.clinic_clock is not None:
+            await ensure_rehearsal(house.entrance.database)
         settle()
         if end is None:
             announce("Cliniq works off jobs")

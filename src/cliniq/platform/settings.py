@@ -70,6 +70,9 @@ class Settings(BaseModel):
         500, description="A statement slower than this is logged; 0 for none"
     )
     data_dir: Path = Field(Path("var"), description="Folder of the embedded database")
+    clinic_clock: Path | None = Field(
+        None, description="Clinic time is read from this dial; for rehearsals only"
+    )
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(8000, description="Port to listen on")
     public_url: str | None = Field(
