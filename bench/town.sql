@@ -40,8 +40,8 @@ select '{clinic}', pg_temp.id({QUEUE}, d), pg_temp.id({SITE}, s), pg_temp.id({PR
     (select min(starts_at at time zone 'UTC')::date from visit), 'Dr. ' || d
 from doctor;
 
-insert into patient (clinic_id, patient_id, person_id, given_name, family_name)
-select '{clinic}', pg_temp.id({PATIENT}, i), pg_temp.id({PERSON}, i), 'Ann', i from visit;
+insert into patient (clinic_id, patient_id, person_id, given_name, family_name, mrn)
+select '{clinic}', pg_temp.id({PATIENT}, i), pg_temp.id({PERSON}, i), 'Ann', i, i from visit;
 insert into booking (clinic_id, booking_id, patient_id, starts_at)
 select '{clinic}', pg_temp.id({APPOINTMENT}, i), pg_temp.id({PATIENT}, i), starts_at from visit;
 insert into appointment (clinic_id, appointment_id, patient_id, practitioner_id, site_id, visit_type, starts_at,

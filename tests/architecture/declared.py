@@ -13,6 +13,7 @@ ROLES = SEATS | {"cliniq_owner", "cliniq_app"}
 WALLS = """
 appointment          clinic=here person=own
 appointment_history  clinic=here person=own
+appointment_reference clinic=here
 audit                clinic=here person=here
 booking              clinic=here person=own
 check_in             clinic=here person=own
@@ -25,9 +26,11 @@ guardianship         clinic=here person=own
 idempotency_key      clinic=mine person=mine
 job_turn
 membership           clinic=here person=self platform=all
+mrn_roll             clinic=here
 outbox               clinic=here person=here platform=all
 outbox_held          platform=all
 patient              clinic=here person=own
+patient_identifier   clinic=here person=own
 person               clinic=new person=self platform=all
 practitioner         clinic=here person=clinics
 queue                clinic=here person=clinics
@@ -60,6 +63,7 @@ CUT_BY_RANGE = {
 GRANTS = """
 clinic   appointment          select insert update
 clinic   appointment_history  select insert
+clinic   appointment_reference select insert delete
 clinic   audit                select insert
 clinic   booking              select insert update
 clinic   check_in             select insert
@@ -71,9 +75,11 @@ clinic   clinic               select update
 clinic   guardianship         select insert update
 clinic   idempotency_key      select insert
 clinic   membership           select insert delete
+clinic   mrn_roll             select insert update
 clinic   outbox               insert
 clinic   outbox_number        usage
 clinic   patient              select insert update
+clinic   patient_identifier   select insert
 clinic   person               insert
 clinic   practitioner         select insert update
 clinic   queue                select insert update
@@ -96,6 +102,7 @@ person   membership           select
 person   outbox               insert
 person   outbox_number        usage
 person   patient              select
+person   patient_identifier   select
 person   person               select
 person   practitioner         select
 person   queue                select insert
@@ -133,7 +140,9 @@ clinic   claim_key()          execute
 clinic   count_ahead()        execute
 clinic   current_clinic()     execute
 clinic   current_person()     execute
+clinic   draw_mrns()          execute
 clinic   finish_job()         execute
+clinic   fold_name()          execute
 clinic   promise_jobs()       execute
 clinic   show_board()         execute
 clinic   slot_span()          execute
@@ -143,6 +152,7 @@ person   claim_key()          execute
 person   count_ahead()        execute
 person   current_clinic()     execute
 person   current_person()     execute
+person   fold_name()          execute
 person   promise_jobs()       execute
 person   show_board()         execute
 person   slot_span()          execute

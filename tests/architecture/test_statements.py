@@ -36,9 +36,9 @@ OWNED = {
     "identity": "account person session",
     "clinics": "check_in_point clinic site",
     "access": "installation_role membership practitioner role_grant",
-    "patients": "guardianship patient",
+    "patients": "draw_mrns fold_name give_mrn guardianship mrn_roll patient patient_identifier",
     "scheduling": "booking claim resource slot_span",
-    "appointments": "appointment appointment_history",
+    "appointments": "appointment appointment_history appointment_reference",
     "queue": (
         "count_ahead count_in_stretch cut_stretches follow_who_comes follow_who_moves note_move "
         "queue queue_entry queue_stretch show_board"

@@ -117,8 +117,8 @@ FILL = """
         insert into person (person_id, given_name, family_name)
         select gen_random_uuid(), 'P', 'T' from generate_series(1, $2::int) returning person_id
     ), patient as (
-        insert into patient (clinic_id, patient_id, person_id, given_name, family_name)
-        select $1, person_id, person_id, 'P', 'T' from person returning patient_id
+        insert into patient (clinic_id, patient_id, person_id, given_name, family_name, mrn)
+        select $1, person_id, person_id, 'P', 'T', person_id from person returning patient_id
     ), booking as (
         insert into booking (clinic_id, booking_id, patient_id, starts_at)
         select $1, gen_random_uuid(), patient_id, $5::timestamptz

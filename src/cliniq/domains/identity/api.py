@@ -5,6 +5,7 @@ from cliniq.domains.identity.models import Account, AccountStatus, Hints, Person
 from cliniq.domains.identity.service import (
     SignInDesk,
     enrol,
+    enrol_all,
     open_account,
     start_session,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "SignInDesk",
     "SignedIn",
     "enrol",
+    "enrol_all",
     "find_account",
     "find_person",
     "open_account",

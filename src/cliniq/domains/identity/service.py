@@ -1,6 +1,6 @@
 """Use cases of the identity room. No HTTP and no SQL here."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -154,6 +154,18 @@ def _signed_in(desk: SignInDesk, person: Person, claim: RefreshClaim, hints: Hin
 async def enrol(unit: Unit, person: Person) -> None:
     """Write a person whom the installation does not know yet."""
     await store.add_person(unit, person)
+
+
+async def enrol_all(unit: Unit, persons: Sequence[Person]) -> None:
+    """Write many persons whom the installation does not know yet, in one statement."""
+    await store.add_persons(
+        unit,
+        [each.person_id for each in persons],
+        [each.given_name for each in persons],
+        [each.family_name for each in persons],
+        [each.birth_date for each in persons],
+        [each.language for each in persons],
+    )
 
 
 async def open_account(unit: Unit, person_id: UUID, email: str, password_hash: str) -> None:

@@ -1,6 +1,6 @@
 """The only SQL of the identity room. Its tables belong to the installation."""
 
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from cliniq.domains.identity.models import Account, Person, Session
@@ -14,6 +14,21 @@ from cliniq.platform.sql import sql
 """)
 async def add_person(unit: Unit, person: Person) -> None:
     """Write a person."""
+
+
+@sql("""
+    insert into person (person_id, given_name, family_name, birth_date, language)
+    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::date[], $5::text[])
+""")
+async def add_persons(
+    unit: Unit,
+    person_ids: list[UUID],
+    given_names: list[str],
+    family_names: list[str],
+    birth_dates: list[date | None],
+    languages: list[str],
+) -> None:
+    """Write many persons."""
 
 
 @sql("""

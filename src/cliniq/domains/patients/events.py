@@ -22,6 +22,21 @@ class PatientRegistered(Event, frozen=True):
         return self.patient_id
 
 
+class PatientChanged(Event, frozen=True):
+    """What is known of a patient was changed; `fields` names what, not how."""
+
+    kind: ClassVar[str] = "patients.changed.v1"
+    subject_type: ClassVar[str] = "patient"
+
+    patient_id: UUID
+    fields: list[str]
+
+    @property
+    @override
+    def subject_id(self) -> UUID:
+        return self.patient_id
+
+
 class GuardianAdded(Event, frozen=True):
     """Somebody may act for the patient from now on."""
 
