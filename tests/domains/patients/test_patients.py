@@ -15,6 +15,8 @@ from tests.support import Admin, Client, SomeClinic, Someone, found_clinic
 
 PATIENTS = "/api/v1/patients"
 NAME = {"given_name": "Mia", "family_name": "Tester"}
+DETAILS = ("gender", "phone", "email", "address", "language", "deceased_on")
+NOTHING_MORE = dict.fromkeys(DETAILS)
 
 
 async def register(client: Client, clinic: SomeClinic, **body: object) -> Any:
@@ -43,6 +45,14 @@ async def read(client: Client, clinic: SomeClinic, who: Someone, patient_id: obj
         {"birth_date": "1899-12-31"},
         {"birth_date": "2200-01-01"},
         {"birth_date": 0},
+        {"gender": "f"},
+        {"phone": "1\n2"},
+        {"phone": 4711},
+        {"email": "x" * 201},
+        {"address": "x" * 501},
+        {"language": "English please"},
+        {"deceased_on": "yesterday"},
+        {"mrn": "7"},
         {"clinic_id": str(new_id())},
         {"person_id": str(new_id())},
         {"patient_id": str(new_id())},
@@ -64,7 +74,12 @@ async def test_receptionist_registers_a_patient(
 ) -> None:
     made = await register(client, clinic, given_name=" Mía 美 ", birth_date="2024-02-29")
     patient_id = made.pop("patient_id")
-    assert made == {"given_name": "Mía 美", "family_name": "Tester", "birth_date": "2024-02-29"}
+    assert made == NOTHING_MORE | {
+        "mrn": "1",
+        "given_name": "Mía 美",
+        "family_name": "Tester",
+        "birth_date": "2024-02-29",
+    }
     path = f"{PATIENTS}/{patient_id}"
     seen = await client.get(path, headers=clinic.acting(clinic.doctor))
     assert seen.json() == made | {"patient_id": patient_id}

@@ -7,30 +7,40 @@ from cliniq.domains.appointments.errors import (
 from cliniq.domains.appointments.models import (
     Appointment,
     AppointmentStatus,
+    Imported,
+    Recorded,
     Wish,
 )
+from cliniq.domains.appointments.rules import AT_ONCE
 from cliniq.domains.appointments.service import (
     book,
+    book_all,
     bounds_of_day,
     cancel,
     get_appointment,
+    open_for,
     reschedule,
     transition,
 )
 from cliniq.domains.appointments.store import list_own, next_start
 
 __all__ = [
+    "AT_ONCE",
     "Appointment",
     "AppointmentNotFound",
     "AppointmentStatus",
+    "Imported",
+    "Recorded",
     "StaleVersion",
     "Wish",
     "book",
+    "book_all",
     "bounds_of_day",
     "cancel",
     "get_appointment",
     "list_own",
     "next_start",
+    "open_for",
     "reschedule",
     "transition",
 ]

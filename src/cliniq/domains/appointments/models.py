@@ -62,6 +62,84 @@ class Wish(Record, frozen=True):
     ends_at: datetime
 
 
+class Imported(Record, frozen=True):
+    """A visit that comes from elsewhere, with what became of it there.
+
+    `reference` is what it is called there: by it a second reading recognises it.
+    """
+
+    patient_id: UUID
+    practitioner_id: UUID
+    site_id: UUID
+    visit_type: str
+    starts_at: datetime
+    ends_at: datetime
+    status: AppointmentStatus
+    booked_at: datetime
+    reference: str | None = None
+
+
+class Recorded(Record, frozen=True):
+    """What became of a visit from elsewhere: its id here, or the code of its refusal.
+
+    `known` where it was here already.
+    """
+
+    appointment_id: UUID | None
+    refusal: str | None
+    known: bool = False
+
+
+class Step(Record, frozen=True):
+    """One step in the life of a visit, before it is written."""
+
+    version: int
+    changed_at: datetime
+    from_status: AppointmentStatus | None
+    to_status: AppointmentStatus
+
+
+class AppointmentColumns(Record, frozen=True):
+    """Many visits as one statement takes them: a list for each column, all equally long."""
+
+    appointment_ids: list[UUID]
+    patient_ids: list[UUID]
+    practitioner_ids: list[UUID]
+    site_ids: list[UUID]
+    visit_types: list[str]
+    starts: list[datetime]
+    ends: list[datetime]
+    statuses: list[AppointmentStatus]
+    versions: list[int]
+
+
+class StepColumns(Record, frozen=True):
+    """Many steps of many visits, likewise."""
+
+    appointment_ids: list[UUID]
+    patient_ids: list[UUID]
+    versions: list[int]
+    changed_at: list[datetime]
+    from_statuses: list[AppointmentStatus | None]
+    to_statuses: list[AppointmentStatus]
+    starts: list[datetime]
+
+
+class Referenced(Record, frozen=True):
+    """By what name from elsewhere a visit was found."""
+
+    reference: str
+    appointment_id: UUID
+
+
+class OpenMonth(Record, frozen=True):
+    """Whether a month (its first day, UTC) takes visits, and steps of their history."""
+
+    month: date
+    takes_visits: bool
+    takes_steps: bool
+
+
 class Change(Record, frozen=True):
     """One step of a visit's history, as it is written with the step."""
 
@@ -72,7 +150,7 @@ class Change(Record, frozen=True):
     new_starts_at: datetime
     new_ends_at: datetime
     changed_at: datetime
-    actor_id: UUID
+    actor_id: UUID | None
     reason: str
 
 

@@ -3,15 +3,19 @@
 An appointment is found by the start that its booking holds: then one partition is read.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from cliniq.domains.appointments.models import (
     Appointment,
+    AppointmentColumns,
     AppointmentStatus,
     Change,
     HistoryEntry,
+    OpenMonth,
     OwnAppointment,
+    Referenced,
+    StepColumns,
 )
 from cliniq.platform.db import ReadUnit, Unit
 from cliniq.platform.sql import sql
@@ -147,7 +151,7 @@ async def list_history(unit: ReadUnit, appointment_id: UUID) -> list[HistoryEntr
         (appointment_id, patient_id, version, changed_at, actor_id, to_status, starts_at)
     select appointment_id, patient_id, version, $10, $11, status, starts_at from added
 """)
-async def add(unit: Unit, appointment: Appointment, at: datetime, actor_id: UUID) -> None:
+async def add(unit: Unit, appointment: Appointment, at: datetime, actor_id: UUID | None) -> None:
     """Write a visit and the first step of its history."""
 
 
@@ -173,3 +177,61 @@ async def change(unit: Unit, change: Change, from_status: AppointmentStatus) -> 
 
     Locks: waits for a rival's commit. The visit moves to another partition with its start.
     """
+
+
+# Many at once
+
+
+@sql("select reference, appointment_id from appointment_reference where reference = any($1)")
+async def list_referenced(unit: ReadUnit, references: list[str]) -> list[Referenced]:
+    """Find visits by what they are called elsewhere; what is unknown is left out."""
+
+
+@sql("""
+    insert into appointment_reference (reference, appointment_id)
+    select * from unnest($1::text[], $2::uuid[])
+    on conflict (clinic_id, reference) do nothing
+    returning reference, appointment_id
+""")
+async def add_references(
+    unit: Unit, references: list[str], appointment_ids: list[UUID]
+) -> list[Referenced]:
+    """Write what visits are called elsewhere; answer with those that nobody had called so.
+
+    The visits follow before COMMIT. Locks: waits for a rival's commit, in the order of the list.
+    """
+
+
+@sql("delete from appointment_reference where appointment_id = any($1)")
+async def drop_references(unit: Unit, appointment_ids: list[UUID]) -> None:
+    """Forget what visits are called elsewhere that did not come about."""
+
+
+@sql("""
+    select month,
+        to_regclass('appointment_' || to_char(month, 'YYYYMMDD')) is not null as takes_visits,
+        to_regclass('appointment_history_' || to_char(month, 'YYYYMMDD')) is not null as takes_steps
+    from unnest($1::date[]) as month
+""")
+async def list_open_months(unit: ReadUnit, months: list[date]) -> list[OpenMonth]:
+    """Say for which months there are partitions, named as upkeep names them."""
+
+
+@sql("""
+    insert into appointment (appointment_id, patient_id, practitioner_id, site_id, visit_type,
+        starts_at, ends_at, status, version)
+    select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[],
+        $6::timestamptz[], $7::timestamptz[], $8::text[], $9::bigint[])
+""")
+async def add_all(unit: Unit, visits: AppointmentColumns) -> None:
+    """Write many visits."""
+
+
+@sql("""
+    insert into appointment_history (appointment_id, patient_id, version, changed_at, from_status,
+        to_status, starts_at, actor_id)
+    select *, $8::uuid from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::timestamptz[],
+        $5::text[], $6::text[], $7::timestamptz[])
+""")
+async def add_steps(unit: Unit, steps: StepColumns, actor_id: UUID | None) -> None:
+    """Write many steps of many visits' history."""

@@ -104,7 +104,7 @@ async def get_patient(
 
 
 @router.patch("/patients/{patient_id}", responses=problems(Forbidden, errors.PatientNotFound))
-async def change_patient(
+async def replace_patient_details(
     unit: Annotated[Unit, may(Permission.PATIENTS_UPDATE)], patient_id: UUID, body: PatientChangeIn
 ) -> PatientOut:
     """Change what is known of a patient: only what is named."""

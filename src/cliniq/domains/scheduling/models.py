@@ -31,3 +31,31 @@ class Resource(Record, frozen=True):
     resource_id: UUID
     kind: ResourceKind
     patient_id: UUID | None
+
+
+class Want(Record, frozen=True):
+    """A booking and whose time it takes; nobody's where it will not take place."""
+
+    booking: Booking
+    resources: tuple[Resource, ...]
+
+
+class ResourceNumber(Record, frozen=True):
+    """By which number a resource claims time."""
+
+    resource_id: UUID
+    number: int
+
+
+class Claim(Record, frozen=True):
+    """Time of a resource that a booking got."""
+
+    booking_id: UUID
+    number: int
+
+
+class Standing(Record, frozen=True):
+    """Where the bookings of one round stand: in file order, but for those that got their time."""
+
+    refused: list[Want]
+    undecided: list[Want]
