@@ -56,6 +56,15 @@ async def inhabit(house: House, admin: Admin) -> Inhabited:
     ]
     async with clinic.unit() as unit:
         await checkin.add_rule(unit, new_id(), checkin.WindowRule(None, "never", 1, 1))
+        await appointments.book_all(unit, [brought(clinic, neighbours_patient)])
+    for numbered in (patient, neighbours_patient):
+        await admin.execute(
+            "insert into patient_identifier (clinic_id, system, value, patient_id)"
+            " values ($1, 'urn:elsewhere', $2, $3)",
+            clinic.clinic_id,
+            str(numbered.patient_id),
+            numbered.patient_id,
+        )
     await admin.execute("insert into job_turn values ($1, 'test', 1, 1)", clinic.clinic_id)
     for each in (someone, neighbour):
         async with clinic.own_unit(each) as unit:
@@ -79,6 +88,22 @@ async def inhabit(house: House, admin: Admin) -> Inhabited:
         neighbours_patient,
         shared | ids_of(neighbours_patient, later[1], receipts[2].entry_id),
         shared | ids_of(patient, later[0], receipts[0].entry_id),
+    )
+
+
+def brought(clinic: SomeClinic, patient: SomePatient) -> appointments.Imported:
+    """A visit from elsewhere, long after those that were booked here."""
+    at = NOON + timedelta(days=5)
+    return appointments.Imported(
+        patient.patient_id,
+        clinic.practitioner_id,
+        clinic.site.site_id,
+        "consultation",
+        at,
+        at + timedelta(minutes=10),
+        appointments.AppointmentStatus.BOOKED,
+        NOON,
+        "elsewhere",
     )
 
 
