@@ -140,9 +140,16 @@ def test_docstring_that_names_a_wrong_code_is_found(sin: str) -> None:
 
 
 # What a call could refuse, but cannot here: a foreign key says that what is looked for is there,
-# and a visit is checked in only after it was judged eligible.
+# a visit is checked in only after it was judged eligible, and a walk-in's is new.
 CANNOT_HAPPEN = {
+    "cliniq.domains.checkin.service.check_in_at_desk": {"SITE_NOT_FOUND"},
+    "cliniq.domains.checkin.service.walk_in": {
+        "INVALID_TRANSITION",
+        "SITE_NOT_FOUND",
+        "STALE_VERSION",
+    },
     "cliniq.domains.checkin.service.scan": {"INVALID_TRANSITION", "SITE_NOT_FOUND"},
+    "cliniq.domains.queue.service.get_todays": {"SITE_NOT_FOUND"},
     "cliniq.domains.queue.service.call_next": {"PATIENT_NOT_FOUND"},
     "cliniq.domains.queue.service.join": {"PRACTITIONER_NOT_FOUND", "SITE_NOT_FOUND"},
     "cliniq.domains.queue.service._step": {"APPOINTMENT_NOT_FOUND"},

@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from cliniq.domains.checkin.service import hash_secret
+from cliniq.domains.checkin.codes import hash_secret
 from cliniq.platform.clock import utc_now
 from tests.journeys.served import Installation, Served
 from tests.support import PASSWORD, Client, SomeClinic, Someone

@@ -107,7 +107,7 @@ def test_document_is_sound_and_whole() -> None:
 
 def test_document_that_is_not_is_found() -> None:
     queue = TOPICS["queue"]
-    with pytest.raises(AssertionError, match=r"queue\.entry_completed"):
+    with pytest.raises(AssertionError, match=r"queue\.entry_left"):
         ensure_whole(
             describe_live({"queue": replace(queue, tells=queue.tells[:-1])}), shown_events()
         )

@@ -313,7 +313,7 @@ async def test_visit_that_waits_can_neither_be_moved_nor_called_off(
     ):
         said = answer.json()
         assert (answer.status_code, said["code"]) == (409, "INVALID_TRANSITION")
-        assert (said["from"], said["allowed"]) == ("checked_in", ["in_progress"])
+        assert (said["from"], said["allowed"]) == ("checked_in", ["in_progress", "no_show"])
 
 
 async def test_visit_called_off_twice_is_refused(client: Client, clinic: SomeClinic) -> None:

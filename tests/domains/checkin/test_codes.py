@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from cliniq.app import House
 from cliniq.domains.appointments import api as appointments
 from cliniq.domains.checkin.api import Code, CodeKind, hash_secret
+from cliniq.domains.checkin.codes import PASS, trust_code, trust_pass
 from cliniq.domains.checkin.errors import QrInvalid
 from cliniq.domains.checkin.rules import ROTATION_SECONDS, key_context, rotation_of, write_code
-from cliniq.domains.checkin.service import PASS, trust_code, trust_pass
 from cliniq.domains.clinics import api as clinics
 from cliniq.domains.patients import api as patients
 from cliniq.kernel.ids import PersonId, new_id

@@ -11,7 +11,7 @@ import pytest
 
 from cliniq import app as composition
 from cliniq.app import House, build_app, tools_of
-from cliniq.domains.checkin import service
+from cliniq.domains.checkin import codes
 from cliniq.domains.checkin.models import PictureFormat, Poster
 from cliniq.domains.clinics import api as clinics
 from cliniq.platform.backends import Backends
@@ -84,7 +84,7 @@ async def test_printed_code_is_drawn_once_and_kept(
     assert first.headers["cache-control"] == "private, no-cache"
     (name,) = await place.kept()
     assert name.endswith(f".{kind}")
-    monkeypatch.setattr(service, "draw", None)  # nobody can draw any longer
+    monkeypatch.setattr(codes, "draw", None)  # nobody can draw any longer
     again = await place.get(format=kind)
     assert (again.content, again.headers["etag"]) == (first.content, first.headers["etag"])
     unchanged = await place.get(format=kind, seen=first.headers["etag"])
@@ -128,7 +128,7 @@ async def test_with_a_cdn_the_answer_leads_there(place_with_cdn: Place) -> None:
 async def test_picture_is_drawn_although_the_storage_is_away(
     house: House, hands: Hands, monkeypatch: pytest.MonkeyPatch, public_url: str | None
 ) -> None:
-    monkeypatch.setattr(service, "PICTURE_SECONDS", 0.2)
+    monkeypatch.setattr(codes, "PICTURE_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for port in (1, silent.getsockname()[1]):  # nobody listens; nobody answers
             url = f"s3://bucket?endpoint=http://127.0.0.1:{port}"
@@ -171,10 +171,10 @@ async def test_picture_can_be_made_before_anybody_asks(house: House, hands: Hand
     clinic = await found_clinic(house)
     poster = Poster(clinic.clinic_id, clinic.point.check_in_point_id, f"{PLACE}/c/{clinic.code()}")
     for _ in range(2):
-        picture = await service.print_code(storage, poster, PictureFormat.SVG)
+        picture = await codes.print_code(storage, poster, PictureFormat.SVG)
         assert picture.is_stored
     kept = await storage.list(clinic.clinic_id, "check-in-codes", public=True)
-    assert kept == [service.name_picture(poster, PictureFormat.SVG)]
+    assert kept == [codes.name_picture(poster, PictureFormat.SVG)]
     assert SECRET not in kept[0]
 
 

@@ -95,7 +95,7 @@ def changed(board: Board, kind: str, body: Any) -> Board:
             called.append(CalledTicket(ticket, body["room"]))
         case "queue.entry_started.v1":
             in_progress.append(ticket)
-        case "queue.entry_completed.v1":
+        case "queue.entry_completed.v1" | "queue.entry_left.v1":
             pass
         case _:
             raise AssertionError(kind)

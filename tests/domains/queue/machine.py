@@ -103,6 +103,15 @@ class Stage(ABC):
         headers = someone.headers | new_key()
         return Ask(f"{API}/appointments/check-in/scan-qr", headers, {"code": self.code})
 
+    async def walk_in(self) -> Ask:
+        """Somebody without a visit, for a doctor's own."""
+        body = {
+            "patient_id": str((await self.clinic.patient()).patient_id),
+            "practitioner_id": str(await self.clinic.practitioner()),
+        }
+        headers = self.clinic.acting(self.clinic.receptionist) | new_key()
+        return Ask(f"{API}/queues/{self.queue_id}/walk-ins", headers, body)
+
     def move(self, path: str, body: object = None) -> Ask:
         return Ask(f"{API}/queues/{path}", self.clinic.acting(self.clinic.doctor) | new_key(), body)
 
@@ -127,7 +136,7 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.stage = type(self).new_stage()
-        self.visitors: list[Someone] = []
+        self.visitors: list[Someone | None] = []  # nobody scans who has walked in
         self.called: list[str] = []
         self.begun: list[str] = []
         self.done: list[str] = []
@@ -147,16 +156,21 @@ class QueueMachine(RuleBasedStateMachine):
     def open(self) -> None:
         self.visitors.append(self.do(self.stage.open()))
 
-    @rule(minute=st.integers(-15, 15))
-    def join(self, minute: int) -> None:
-        someone = self.do(self.stage.visitor(minute))
-        (receipt,) = self.ask(self.stage.scan(someone), "OK").body["check_ins"]
+    @rule(minute=st.integers(-15, 15), booked=st.sampled_from([True, True, False]))
+    def join(self, minute: int, *, booked: bool) -> None:
+        someone = self.do(self.stage.visitor(minute)) if booked else None
+        if someone is None:
+            receipt = self.ask(self.do(self.stage.walk_in()), "OK").body
+        else:
+            (receipt,) = self.ask(self.stage.scan(someone), "OK").body["check_ins"]
         self.visitors.append(someone)
         assert receipt["ticket"] == len(self.visitors)
 
     @rule(who=st.integers(0))
     def scan_once_more(self, who: int) -> None:
         someone = self.visitors[who % len(self.visitors)]
+        if someone is None:
+            return
         answer = self.ask(self.stage.scan(someone), "OK", "ALREADY_CHECKED_IN")
         assert answer.code != "OK" or answer.body["check_ins"][0]["already"]
 
@@ -169,11 +183,11 @@ class QueueMachine(RuleBasedStateMachine):
             self.called.append(answer.body["entry_id"])
 
     @precondition(lambda self: self.called)
-    @rule(who=st.integers(0))
-    def start(self, who: int) -> None:
+    @rule(who=st.integers(0), comes=st.sampled_from([True, True, False]))
+    def start_or_miss(self, who: int, *, comes: bool) -> None:
         entry_id = self.called.pop(who % len(self.called))
-        self.ask(self.stage.move(f"entries/{entry_id}/start"), "OK")
-        self.begun.append(entry_id)
+        self.ask(self.stage.move(f"entries/{entry_id}/{'start' if comes else 'no-show'}"), "OK")
+        (self.begun if comes else self.done).append(entry_id)
 
     @precondition(lambda self: self.begun)
     @rule(who=st.integers(0))

@@ -19,6 +19,7 @@ from cliniq.domains.appointments.service import (
     cancel,
     get_appointment,
     open_for,
+    receive,
     reschedule,
     transition,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "list_own",
     "next_start",
     "open_for",
+    "receive",
     "reschedule",
     "transition",
 ]

@@ -1,6 +1,8 @@
 """Every refusal this room can utter, beside those of scheduling."""
 
-from cliniq.kernel.problem import Conflict, NotFound
+from datetime import datetime
+
+from cliniq.kernel.problem import Conflict, NotFound, RuleBroken
 
 
 class AppointmentNotFound(NotFound):
@@ -15,3 +17,13 @@ class StaleVersion(Conflict):
 
     code = "STALE_VERSION"
     title = "This was changed by somebody else in the meantime"
+
+
+class NoShowTooEarly(RuleBroken):
+    """Nobody has missed a visit before it starts, at `starts_at`."""
+
+    code = "NO_SHOW_TOO_EARLY"
+    title = "This visit has not started yet"
+
+    def __init__(self, starts_at: datetime) -> None:
+        super().__init__(starts_at=starts_at.isoformat())

@@ -18,7 +18,7 @@ from cliniq.domains.appointments.models import (
     Page,
     Wish,
 )
-from cliniq.domains.appointments.schemas import AppointmentIn, CancelIn, RescheduleIn
+from cliniq.domains.appointments.schemas import AppointmentIn, CancelIn, NoShowIn, RescheduleIn
 from cliniq.domains.clinics import api as clinics
 from cliniq.domains.patients import api as patients
 from cliniq.domains.scheduling import api as scheduling
@@ -28,6 +28,7 @@ from cliniq.platform.db import ReadUnit, Unit
 from cliniq.platform.http.fields import Day
 from cliniq.platform.http.guards import (
     entrance_of,
+    may,
     may_or_own,
     may_read_or_own,
     own_everywhere,
@@ -166,3 +167,22 @@ async def delete_appointment(
 ) -> Appointment:
     """Call a visit off; it stays in sight as cancelled."""
     return await service.cancel(unit, appointment_id, (body and body.reason) or "")
+
+
+@router.post(
+    "/appointments/{appointment_id}/no-show",
+    responses=problems(
+        Forbidden,
+        errors.AppointmentNotFound,
+        InvalidTransition,
+        errors.NoShowTooEarly,
+        errors.StaleVersion,
+    ),
+)
+async def create_no_show(
+    unit: Annotated[Unit, may(Permission.APPOINTMENTS_UPDATE)],
+    appointment_id: UUID,
+    body: NoShowIn | None = None,
+) -> Appointment:
+    """Say that somebody did not come to a visit; its time is free again."""
+    return await service.miss(unit, appointment_id, (body and body.reason) or "")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 
+from cliniq.domains.appointments.errors import NoShowTooEarly
 from cliniq.domains.appointments.models import AppointmentStatus as S
 from cliniq.domains.appointments.models import Imported, Step
 from cliniq.kernel.problem import InvalidTransition
@@ -17,7 +18,7 @@ FOLLOWS: Mapping[S, frozenset[S]] = MappingProxyType(
             {S.CONFIRMED, S.CHECKED_IN, S.CANCELLED, S.NO_SHOW, S.ENTERED_IN_ERROR}
         ),
         S.CONFIRMED: frozenset({S.CHECKED_IN, S.CANCELLED, S.NO_SHOW, S.ENTERED_IN_ERROR}),
-        S.CHECKED_IN: frozenset({S.IN_PROGRESS}),
+        S.CHECKED_IN: frozenset({S.IN_PROGRESS, S.NO_SHOW}),
         S.IN_PROGRESS: frozenset({S.COMPLETED}),
         S.COMPLETED: frozenset({S.ENTERED_IN_ERROR}),
         S.CANCELLED: frozenset(),
@@ -71,6 +72,19 @@ def ensure_may_follow(now: S, then: S) -> None:
     """
     if then not in FOLLOWS[now]:
         raise InvalidTransition(now, then, FOLLOWS[now])
+
+
+def ensure_may_miss(status: S, starts_at: datetime, now: datetime) -> None:
+    """Refuse to call somebody missing who is here, or not due yet.
+
+    Raises: INVALID_TRANSITION 409 also for one who waits, since the queue has a word for that;
+    NO_SHOW_TOO_EARLY 409.
+    """
+    if status is S.CHECKED_IN:
+        raise InvalidTransition(status, S.NO_SHOW, FOLLOWS[status] - {S.NO_SHOW})
+    ensure_may_follow(status, S.NO_SHOW)
+    if now < starts_at:
+        raise NoShowTooEarly(starts_at)
 
 
 def ensure_movable(now: S) -> None:

@@ -40,3 +40,9 @@ class CancelIn(Incoming):
     """Why a visit will not take place."""
 
     reason: Line | None = None
+
+
+class NoShowIn(Incoming):
+    """What is known of why somebody did not come."""
+
+    reason: Line | None = None

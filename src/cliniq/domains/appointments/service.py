@@ -31,6 +31,7 @@ from cliniq.domains.appointments.rules import (
     AT_ONCE,
     TAKES_NO_TIME,
     ensure_may_follow,
+    ensure_may_miss,
     ensure_movable,
     is_sound,
     list_steps,
@@ -57,10 +58,16 @@ async def book(unit: Unit, wish: Wish) -> Appointment:
     Raises: PATIENT_NOT_FOUND 404, PRACTITIONER_NOT_FOUND 404, SITE_NOT_FOUND 404,
     OUTSIDE_HORIZON 409, SLOT_TAKEN 409.
     """
+    appointment = await _wished(unit, wish)
+    await scheduling.book(unit, _booking(appointment), _resources(appointment))
+    return await _add(unit, appointment)
+
+
+async def _wished(unit: ReadUnit, wish: Wish) -> Appointment:
     await patients.get_patient(unit, wish.patient_id)
     await access.get_practitioner(unit, wish.practitioner_id)
     await clinics.get_site(unit, wish.site_id)
-    appointment = Appointment(
+    return Appointment(
         new_id(),
         wish.patient_id,
         wish.practitioner_id,
@@ -71,7 +78,9 @@ async def book(unit: Unit, wish: Wish) -> Appointment:
         AppointmentStatus.BOOKED,
         1,
     )
-    await scheduling.book(unit, _booking(appointment), _resources(appointment))
+
+
+async def _add(unit: Unit, appointment: Appointment) -> Appointment:
     await store.add(unit, appointment, unit.now, unit.actor_id)
     tell(unit, _changed(appointment, None))
     return appointment
@@ -321,9 +330,30 @@ async def cancel(unit: Unit, appointment_id: UUID, reason: str) -> Appointment:
     """
     await scheduling.hold(unit, appointment_id)
     before = await get_appointment(unit, appointment_id)
-    cancelled = await transition(unit, before, AppointmentStatus.CANCELLED, reason)
-    await scheduling.release(unit, appointment_id)
-    return cancelled
+    return await transition(unit, before, AppointmentStatus.CANCELLED, reason)
+
+
+async def miss(unit: Unit, appointment_id: UUID, reason: str) -> Appointment:
+    """Say that somebody did not come to a visit, and free its time.
+
+    Raises: APPOINTMENT_NOT_FOUND 404, INVALID_TRANSITION 409, NO_SHOW_TOO_EARLY 409,
+    STALE_VERSION 409.
+    """
+    await scheduling.hold(unit, appointment_id)
+    before = await get_appointment(unit, appointment_id)
+    ensure_may_miss(before.status, before.starts_at, unit.now)
+    return await transition(unit, before, AppointmentStatus.NO_SHOW, reason)
+
+
+async def receive(unit: Unit, wish: Wish) -> Appointment:
+    """Write the visit of somebody who has come without one. It takes nobody's time: they wait.
+
+    Raises: PATIENT_NOT_FOUND 404, PRACTITIONER_NOT_FOUND 404, SITE_NOT_FOUND 404,
+    OUTSIDE_HORIZON 409.
+    """
+    appointment = await _wished(unit, wish)
+    await scheduling.note(unit, _booking(appointment))
+    return await _add(unit, appointment)
 
 
 async def transition(
@@ -331,11 +361,14 @@ async def transition(
 ) -> Appointment:
     """Take a visit to another state: the only way there is.
 
-    State, history, audit and event are written together.
+    State, history, audit and event are written together; what will not take place frees its time.
     Raises: INVALID_TRANSITION 409; STALE_VERSION 409 where a rival changed the visit meanwhile.
     """
     ensure_may_follow(before.status, to)
-    return await _change(unit, before, to, reason, (before.starts_at, before.ends_at))
+    after = await _change(unit, before, to, reason, (before.starts_at, before.ends_at))
+    if to in TAKES_NO_TIME:
+        await scheduling.release(unit, before.appointment_id)
+    return after
 
 
 async def _change(

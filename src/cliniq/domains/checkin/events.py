@@ -6,12 +6,12 @@ from uuid import UUID
 
 from typing_extensions import override
 
-from cliniq.domains.checkin.models import CodeKind
+from cliniq.domains.checkin.models import Method
 from cliniq.platform.events import Event
 
 
 class CheckInCompleted(Event, frozen=True):
-    """A patient has arrived and waits."""
+    """A patient has arrived and waits; at the desk there is no check-in point."""
 
     kind: ClassVar[str] = "checkin.completed.v1"
     subject_type: ClassVar[str] = "check_in"
@@ -19,10 +19,10 @@ class CheckInCompleted(Event, frozen=True):
     check_in_id: UUID
     appointment_id: UUID
     patient_id: UUID
-    check_in_point_id: UUID
+    check_in_point_id: UUID | None
     queue_id: UUID
     ticket: int
-    method: CodeKind
+    method: Method
     checked_in_at: datetime
 
     @property

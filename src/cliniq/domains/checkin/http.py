@@ -9,22 +9,29 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection, Request
 from typing_extensions import override
 
+from cliniq.domains.access import api as access
 from cliniq.domains.appointments import api as appointments
-from cliniq.domains.checkin import errors, service
+from cliniq.domains.checkin import codes, errors, service
 from cliniq.domains.checkin.models import (
     Code,
     CodeKind,
+    DeskReceipt,
     PictureFormat,
     Poster,
     ScanPassSold,
     ScanResult,
+    WalkIn,
 )
-from cliniq.domains.checkin.schemas import FirstTouchIn, ScanIn
+from cliniq.domains.checkin.schemas import DeskIn, FirstTouchIn, ScanIn, WalkInIn
 from cliniq.domains.clinics import api as clinics
+from cliniq.domains.patients import api as patients
+from cliniq.domains.queue import api as queue
+from cliniq.domains.scheduling import api as scheduling
 from cliniq.kernel.ids import ClinicId
 from cliniq.kernel.permissions import Permission
 from cliniq.kernel.problem import (
     Forbidden,
+    InvalidTransition,
     NotFound,
     Problem,
     RateLimitExceeded,
@@ -38,6 +45,7 @@ from cliniq.platform.http.guards import (
     Guard,
     Policy,
     entrance_of,
+    may,
     may_read,
     public,
     signed_in,
@@ -48,7 +56,7 @@ from cliniq.platform.http.terms import terms
 from cliniq.platform.http.traffic import Traffic, address_of
 from cliniq.platform.storage import Storage
 
-router = room("/appointments", "check-in")
+router = room("", "check-in")
 
 MEDIA_TYPES = {PictureFormat.SVG: "image/svg+xml", PictureFormat.PNG: "image/png"}
 
@@ -58,8 +66,8 @@ WRONG_CODES = "20/minute"  # of one person: only guessers need more
 
 def _trusted(entrance: Entrance, body: ScanIn) -> Code:
     if body.code is not None:
-        return service.trust_fresh_code(entrance.keyring, body.code, entrance.database)
-    return service.trust_pass(
+        return codes.trust_fresh_code(entrance.keyring, body.code, entrance.database)
+    return codes.trust_pass(
         entrance.keyring, body.scan_pass or "", body.scan_secret or "", entrance.database
     )
 
@@ -111,7 +119,7 @@ class AtTheDoor(Policy):
 
 
 @router.post(
-    "/check-in/scans",
+    "/appointments/check-in/scans",
     responses=problems(
         errors.QrInvalid, errors.QrExpired, errors.VerificationRequired, RateLimitExceeded
     ),
@@ -129,7 +137,7 @@ async def create_scan_pass(
 
 
 @router.post(
-    "/check-in/scan-qr",
+    "/appointments/check-in/scan-qr",
     responses=problems(
         Unauthenticated,
         errors.QrInvalid,
@@ -154,7 +162,46 @@ async def create_check_in(
     return await service.scan(unit, code, everyone=body.all, chosen=body.appointment_ids)
 
 
-@router.get("/check-in/locations", responses=problems(Forbidden, NotFound))
+@router.post(
+    "/appointments/check-in/manual",
+    responses=problems(
+        Forbidden,
+        appointments.AppointmentNotFound,
+        errors.CheckInTooEarly,
+        errors.AppointmentExpired,
+        errors.AlreadyCheckedIn,
+        InvalidTransition,
+        appointments.StaleVersion,
+    ),
+)
+async def create_manual_check_in(
+    unit: Annotated[Unit, may(Permission.CHECKIN_CREATE)], body: DeskIn
+) -> DeskReceipt:
+    """Check somebody in at the desk, for any of today's visits; once more gives the same ticket."""
+    return await service.check_in_at_desk(unit, body.appointment_id, body.reason or "")
+
+
+@router.post(
+    "/queues/{queue_id}/walk-ins",
+    responses=problems(
+        Forbidden,
+        queue.QueueNotFound,
+        patients.PatientNotFound,
+        access.PractitionerNotFound,
+        queue.QueueOver,
+        scheduling.OutsideHorizon,
+    ),
+    **terms(key_required=True),  # or a second try would give a second ticket
+)
+async def create_walk_in(
+    unit: Annotated[Unit, may(Permission.QUEUE_MANAGE)], queue_id: UUID, body: WalkInIn
+) -> DeskReceipt:
+    """Let somebody wait who has come without a visit."""
+    walk_in = WalkIn(body.patient_id, body.practitioner_id, body.visit_type, body.length)
+    return await service.walk_in(unit, queue_id, walk_in)
+
+
+@router.get("/appointments/check-in/locations", responses=problems(Forbidden, NotFound))
 async def list_check_in_points(
     unit: Annotated[ReadUnit, may_read(Permission.CHECKIN_READ)],
 ) -> list[clinics.CheckInPoint]:
@@ -163,7 +210,7 @@ async def list_check_in_points(
 
 
 @router.get(
-    "/locations/{location_id}/qr-code",
+    "/appointments/locations/{location_id}/qr-code",
     responses=problems(Forbidden, errors.CheckInPointNotFound),
     response_model=None,
 )
@@ -181,7 +228,7 @@ async def get_qr_code(
     entrance, point = entrance_of(request), await service.get_point(unit, location_id)
     rotating = point.qr_mode is clinics.QrMode.ROTATING
     kind = kind or (CodeKind.ROTATING if rotating else CodeKind.PRINTED)
-    text = service.draw_code(entrance.keyring, point, kind, unit)
+    text = codes.draw_code(entrance.keyring, point, kind, unit)
     poster = Poster(
         point.clinic_id, point.check_in_point_id, f"{request.app.state.address}/c/{text}"
     )
@@ -192,7 +239,7 @@ async def get_qr_code(
 
 
 async def _drawn(poster: Poster, picture_format: PictureFormat) -> Content:
-    picture = await asyncio.to_thread(service.draw, poster.url, picture_format)
+    picture = await asyncio.to_thread(codes.draw, poster.url, picture_format)
     return Content(picture, MEDIA_TYPES[picture_format])
 
 
@@ -200,11 +247,11 @@ async def _printed(
     storage: Storage, poster: Poster, picture_format: PictureFormat, seen: str | None
 ) -> Content:
     """Answer with the stored picture: where it is public, what is kept, or the bytes."""
-    name = service.name_picture(poster, picture_format)
+    name = codes.name_picture(poster, picture_format)
     headers = {"ETag": f'"{name.rpartition("/")[2]}"', "Cache-Control": "private, no-cache"}
     if seen == headers["ETag"]:
         return Content(b"", None, headers, 304)
-    picture = await service.print_code(storage, poster, picture_format)
+    picture = await codes.print_code(storage, poster, picture_format)
     if (elsewhere := storage.public_url(name)) is not None and picture.is_stored:
         return Content(b"", None, headers | {"Location": elsewhere}, 302)
     return Content(picture.body, MEDIA_TYPES[picture_format], headers)

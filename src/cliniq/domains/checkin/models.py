@@ -14,6 +14,14 @@ class CodeKind(StrEnum):
     ROTATING = "rotating_code"
 
 
+class Method(StrEnum):
+    """How somebody was checked in: by a code, or by staff."""
+
+    PRINTED = "printed_code"
+    ROTATING = "rotating_code"
+    DESK = "desk"
+
+
 class Code(Record, frozen=True):
     """What a code says. `step` is the rotation it was shown in, 0 for a printed one."""
 
@@ -92,6 +100,32 @@ class Receipt(Record, frozen=True):
     status: str
     line_name: str
     room: str | None
+
+
+class DeskReceipt(Record, frozen=True):
+    """What the desk is told of somebody whom it checked in. `already`: they were before."""
+
+    appointment_id: UUID
+    patient_id: UUID
+    check_in_id: UUID
+    checked_in_at: datetime
+    already: bool
+    queue_id: UUID
+    entry_id: UUID
+    ticket: int
+    position: int
+    status: str
+    line_name: str
+    room: str | None
+
+
+class WalkIn(Record, frozen=True):
+    """Somebody who has come without a visit. `practitioner_id`: whom they see, in a pool."""
+
+    patient_id: UUID
+    practitioner_id: UUID | None
+    visit_type: str
+    length: timedelta
 
 
 class Candidate(Record, frozen=True):

@@ -1,11 +1,12 @@
 """What crosses the wire towards the check-in room."""
 
+from datetime import timedelta
 from typing import Annotated, Self
 from uuid import UUID
 
 from pydantic import Field, StringConstraints, model_validator
 
-from cliniq.platform.http.fields import Incoming
+from cliniq.platform.http.fields import Incoming, Line
 
 Sealed = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_-]+$")
@@ -42,3 +43,27 @@ class ScanIn(Incoming):
         if self.all and self.appointment_ids is not None:
             raise ValueError("either all or appointment_ids")
         return self
+
+
+class DeskIn(Incoming):
+    """Whose visit the desk checks in, and why not by a code."""
+
+    appointment_id: UUID
+    reason: Line | None = None
+
+
+class WalkInIn(Incoming):
+    """Who has come without a visit, and what for. Units: `minutes` that it may take.
+
+    Where one line is for all of a site, `practitioner_id` says whom they see.
+    """
+
+    patient_id: UUID
+    practitioner_id: UUID | None = None
+    visit_type: Line = "walk-in"
+    minutes: Annotated[int, Field(ge=5, le=480, strict=True)] = 15
+
+    @property
+    def length(self) -> timedelta:
+        """Say how long it may take."""
+        return timedelta(minutes=self.minutes)

@@ -1,26 +1,19 @@
 """Use cases of the check-in room. No HTTP and no SQL here."""
 
-import asyncio
-import hmac
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from hashlib import sha256
-from io import BytesIO
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-import segno
-
 from cliniq.domains.access import api as access
 from cliniq.domains.appointments import api as appointments
-from cliniq.domains.checkin import store
+from cliniq.domains.checkin import codes, store
 from cliniq.domains.checkin.errors import (
     AlreadyCheckedIn,
     AppointmentExpired,
     CheckInPointNotFound,
     CheckInTooEarly,
     NoAppointmentFound,
-    QrExpired,
     QrInvalid,
     WrongLocation,
 )
@@ -30,8 +23,9 @@ from cliniq.domains.checkin.models import (
     CheckIn,
     Code,
     CodeKind,
+    DeskReceipt,
+    Method,
     Outcome,
-    Picture,
     PictureFormat,
     Poster,
     Receipt,
@@ -39,6 +33,7 @@ from cliniq.domains.checkin.models import (
     ScanPassSold,
     ScanResult,
     Verdict,
+    WalkIn,
     WindowRule,
 )
 from cliniq.domains.checkin.rules import (
@@ -50,90 +45,22 @@ from cliniq.domains.checkin.rules import (
     ensure_honoured,
     is_of_today,
     judge,
-    key_context,
-    read_code,
-    read_pass,
-    rotation_of,
-    write_code,
-    write_pass,
 )
 from cliniq.domains.clinics import api as clinics
 from cliniq.domains.patients import api as patients
 from cliniq.domains.queue import api as queue
 from cliniq.kernel.ids import ClinicId, new_id
-from cliniq.kernel.problem import DependencyUnavailable
+from cliniq.kernel.problem import DependencyUnavailable, RequestInvalid
 from cliniq.kernel.record import Record
 from cliniq.kernel.scope import GuestScope
 from cliniq.platform.cached import cached, changed
 from cliniq.platform.db import Database, ReadUnit, Unit, open_read_unit
 from cliniq.platform.events import tell
 from cliniq.platform.jobs import Trip
-from cliniq.platform.signing import MAC_BYTES, Keyring, from_text, to_text
-from cliniq.platform.storage import Name, Storage, name_of
+from cliniq.platform.signing import Keyring, from_text
 
-PICTURE_SECONDS = 3
-CODE, PASS = "check-in-code", "scan-pass"
 AROUND = WIDEST + timedelta(days=2)  # whatever may count as today's lies within
 NEXT = timedelta(days=400)
-
-
-def sign_code(keyring: Keyring, code: Code) -> str:
-    """Write a code as the text that goes into the QR, behind `/c/`."""
-    return keyring.seal(CODE, write_code(code), key_context(code))
-
-
-def trust_code(keyring: Keyring, text: str) -> Code:
-    """Read a code and check its MAC, before anybody asks the database.
-
-    Raises: QR_INVALID 404.
-    """
-    code = read_code((from_text(text) or b"")[:-MAC_BYTES])
-    if keyring.open(CODE, text, key_context(code)) is None:
-        raise QrInvalid
-    return code
-
-
-def draw_code(keyring: Keyring, point: clinics.PointInPlace, kind: CodeKind, unit: ReadUnit) -> str:
-    """Write the code that a point shows now, as text."""
-    step = rotation_of(unit.wall) if kind is CodeKind.ROTATING else 0
-    return sign_code(
-        keyring, Code(kind, point.clinic_id, point.check_in_point_id, point.key_id, step)
-    )
-
-
-def draw(url: str, picture_format: PictureFormat) -> bytes:
-    """Draw a QR code with a quiet zone; level M survives a scratched poster."""
-    picture = BytesIO()
-    segno.make_qr(url, error="m").save(picture, kind=picture_format.value, scale=8, border=4)
-    return picture.getvalue()
-
-
-def name_picture(poster: Poster, picture_format: PictureFormat) -> Name:
-    """Name a picture by what it shows: another key is another object, so copies never grow old."""
-    shown = sha256(poster.url.encode()).hexdigest()[:32]
-    where = ("check-in-codes", str(poster.check_in_point_id), shown)
-    return name_of(ClinicId(poster.clinic_id), *where, suffix=picture_format.value, public=True)
-
-
-async def print_code(storage: Storage, poster: Poster, picture_format: PictureFormat) -> Picture:
-    """Have the picture of a printed code in the storage, drawing it the first time.
-
-    It hangs on the wall, so it is public. Where the storage is away it is drawn all the same.
-    Bounds: the storage has `PICTURE_SECONDS`.
-    Idempotent: the same poster is the same object.
-    """
-    name = name_picture(poster, picture_format)
-    drawn = b""
-    try:
-        async with asyncio.timeout(PICTURE_SECONDS):
-            if (kept := await storage.get(name)) is not None:
-                return Picture(kept.body, is_stored=True)
-            drawn = await asyncio.to_thread(draw, poster.url, picture_format)
-            await storage.put(name, drawn)
-            return Picture(drawn, is_stored=True)
-    except (DependencyUnavailable, TimeoutError):
-        drawn = drawn or await asyncio.to_thread(draw, poster.url, picture_format)
-        return Picture(drawn, is_stored=False)
 
 
 async def print_codes(trip: Trip, told: clinics.PointOpened | clinics.PointRekeyed) -> None:
@@ -144,11 +71,11 @@ async def print_codes(trip: Trip, told: clinics.PointOpened | clinics.PointRekey
     """
     async with trip.open() as unit:
         point = await get_point(unit, told.check_in_point_id)
-        code = draw_code(trip.tools.keyring, point, CodeKind.PRINTED, unit)
+        code = codes.draw_code(trip.tools.keyring, point, CodeKind.PRINTED, unit)
     url = f"{trip.tools.address}/c/{code}"
     poster = Poster(point.clinic_id, point.check_in_point_id, url)
     for picture_format in PictureFormat:
-        if not (await print_code(trip.tools.storage, poster, picture_format)).is_stored:
+        if not (await codes.print_code(trip.tools.storage, poster, picture_format)).is_stored:
             raise DependencyUnavailable("storage")
 
 
@@ -160,46 +87,20 @@ async def exchange(
     The pass works only with the secret whose hash is given; the answer tells nothing of patients.
     Raises: QR_INVALID 404, QR_EXPIRED 409, VERIFICATION_REQUIRED 403.
     """
-    code = trust_code(keyring, text)
+    code = codes.trust_code(keyring, text)
     wall = database.clocks.wall()
     ensure_fresh(code, wall)
     async with open_read_unit(database, GuestScope(ClinicId(code.clinic_id))) as unit:
         point = await _honoured_point(unit, code)
     sold = ScanPass(code, from_text(secret_hash) or b"", wall + PASS_LIFE)
     return ScanPassSold(
-        keyring.seal(PASS, write_pass(sold)),
+        codes.seal_pass(keyring, sold),
         int(PASS_LIFE.total_seconds()),
         point.clinic_id,
         point.clinic_name,
         point.site_name,
         point.point_name,
     )
-
-
-def trust_pass(keyring: Keyring, text: str, secret: str, database: Database) -> Code:
-    """Read a scan pass, shown with its secret, as the code that it stands for.
-
-    Raises: QR_INVALID 404, QR_EXPIRED 409.
-    """
-    payload = keyring.open(PASS, text)
-    if payload is None:
-        raise QrInvalid
-    shown = read_pass(payload)
-    if not hmac.compare_digest(shown.secret_hash, sha256(secret.encode()).digest()):
-        raise QrInvalid
-    if shown.expires_at <= database.clocks.wall():
-        raise QrExpired
-    return shown.code
-
-
-def trust_fresh_code(keyring: Keyring, text: str, database: Database) -> Code:
-    """Read a code that was scanned just now.
-
-    Raises: QR_INVALID 404, QR_EXPIRED 409.
-    """
-    code = trust_code(keyring, text)
-    ensure_fresh(code, database.clocks.wall())
-    return code
 
 
 class _Sight(Record, frozen=True):
@@ -262,6 +163,93 @@ async def scan(
     )
 
 
+async def check_in_at_desk(unit: Unit, appointment_id: UUID, reason: str) -> DeskReceipt:
+    """Check somebody in who stands at the desk. The window is the code's: staff see the day.
+
+    Idempotent: once more gives the same ticket, for as long as the visit waits or is called.
+    Raises: APPOINTMENT_NOT_FOUND 404; CHECKIN_TOO_EARLY 409 and APPOINTMENT_EXPIRED 409 where the
+    visit is not of today; ALREADY_CHECKED_IN 409, INVALID_TRANSITION 409, STALE_VERSION 409.
+    """
+    visit = await appointments.get_appointment(unit, appointment_id)
+    if visit.status is not appointments.AppointmentStatus.CHECKED_IN:
+        await _ensure_due(unit, visit)
+        if receipt := await _receive(unit, visit, reason):
+            return receipt
+    (arrival,) = await store.list_claims(unit, [appointment_id])
+    (place,) = await queue.list_places_of(unit, [appointment_id])
+    if place.status not in {"waiting", "called"}:
+        raise AlreadyCheckedIn
+    return _desk_receipt(arrival, place, already=True)
+
+
+async def walk_in(unit: Unit, queue_id: UUID, wanted: WalkIn) -> DeskReceipt:
+    """Let somebody wait who has come without a visit: it is written down as one, from now on.
+
+    Raises: QUEUE_NOT_FOUND 404, QUEUE_OVER 409, PATIENT_NOT_FOUND 404; PRACTITIONER_NOT_FOUND 404
+    also for another than the line is of; REQUEST_INVALID 422 where a line of a whole site is not
+    told whom they see; OUTSIDE_HORIZON 409.
+    """
+    head = await queue.get_todays(unit, queue_id)
+    practitioner_id = wanted.practitioner_id
+    if head.line_id != head.site_id:
+        if practitioner_id not in {None, head.line_id}:
+            raise access.PractitionerNotFound
+        practitioner_id = head.line_id
+    elif practitioner_id is None:
+        raise RequestInvalid(errors=["body.practitioner_id: this line is of the whole site"])
+    visit = await appointments.receive(
+        unit,
+        appointments.Wish(
+            wanted.patient_id,
+            practitioner_id,
+            head.site_id,
+            wanted.visit_type,
+            unit.now,
+            unit.now + wanted.length,
+        ),
+    )
+    receipt = await _receive(unit, visit, "")
+    assert receipt is not None  # noqa: S101 - nobody else knows of the visit yet
+    return receipt
+
+
+async def _ensure_due(unit: Unit, visit: appointments.Appointment) -> None:
+    """Refuse a visit that has begun, or that is not of today."""
+    S = appointments.AppointmentStatus  # noqa: N806 - as the room itself calls them
+    if visit.status in {S.IN_PROGRESS, S.COMPLETED}:
+        raise AlreadyCheckedIn
+    site = await clinics.get_site(unit, visit.site_id)
+    rules = await cached(unit, store.RULES)
+    window = choose_window(rules, visit)
+    if not is_of_today(visit, ZoneInfo(site.zone), window, unit.now):
+        if visit.starts_at > unit.now:
+            raise CheckInTooEarly(visit.starts_at - window.early)
+        raise AppointmentExpired(visit.starts_at + window.late)
+
+
+async def _receive(unit: Unit, visit: appointments.Appointment, reason: str) -> DeskReceipt | None:
+    """Check a visit in without a code; nothing where a rival was faster."""
+    entered = await _enter(unit, [visit], visit.site_id, None, Method.DESK, reason)
+    return next((_desk_receipt(*each, already=False) for each in entered), None)
+
+
+def _desk_receipt(arrival: CheckIn, place: queue.Place, *, already: bool) -> DeskReceipt:
+    return DeskReceipt(
+        place.appointment_id,
+        place.patient_id,
+        arrival.check_in_id,
+        arrival.checked_in_at,
+        already,
+        place.queue_id,
+        place.entry_id,
+        place.ticket,
+        place.position,
+        place.status,
+        place.line_name,
+        place.room,
+    )
+
+
 async def add_rule(unit: Unit, rule_id: UUID, rule: WindowRule) -> None:
     """Give the clinic a window of its own."""
     await store.add_rule(unit, rule_id, rule)
@@ -316,48 +304,58 @@ async def _look(unit: Unit, code: Code) -> _Scan:
 
 
 async def _check_in(unit: Unit, seen: _Scan, sights: Sequence[_Sight]) -> list[Receipt]:
-    """Check visits in, in one order for all; those that a rival scan has taken are left out."""
-    arrived: dict[UUID, CheckIn] = {}
+    """Check visits in; those that a rival scan has taken are left out."""
+    point, method = seen.point, Method(seen.code.kind.value)
+    visits = [each.visit for each in sights]
+    entered = await _enter(unit, visits, point.site_id, point.check_in_point_id, method)
+    return [_receipt(seen, arrival, place, already=False) for arrival, place in entered]
+
+
+async def _enter(
+    unit: Unit,
+    visits: Sequence[appointments.Appointment],
+    site_id: UUID,
+    point_id: UUID | None,
+    method: Method,
+    reason: str = "",
+) -> list[tuple[CheckIn, queue.Place]]:
+    """Check visits of one site in, in one order for all, and let them wait.
+
+    Those that a rival has taken are left out.
+    """
+    site = await clinics.get_site(unit, site_id)
+    arrived: list[CheckIn] = []
     arrivals = []
-    for each in sorted(sights, key=lambda sight: sight.visit.appointment_id):
-        visit = each.visit
+    for visit in sorted(visits, key=lambda each: each.appointment_id):
         arrival = await store.add(
             unit,
             new_id(),
             visit.appointment_id,
             visit.patient_id,
-            seen.point.check_in_point_id,
+            point_id,
             unit.now,
-            seen.code.kind,
+            method,
             unit.person_id,
         )
         if arrival is None:
             continue
-        await appointments.transition(unit, visit, appointments.AppointmentStatus.CHECKED_IN)
-        arrived[visit.appointment_id] = arrival
-        arrivals.append(_arrival(unit, seen.point, each))
+        to = appointments.AppointmentStatus.CHECKED_IN
+        await appointments.transition(unit, visit, to, reason)
+        arrived.append(arrival)
+        arrivals.append(_arrival(unit, site, visit))
     places = await queue.join(unit, arrivals)
-    for appointment_id, arrival in arrived.items():
-        tell(unit, _completed(seen, arrival, places[appointment_id]))
-    return [
-        _receipt(seen, arrival, places[appointment_id], already=False)
-        for appointment_id, arrival in arrived.items()
-    ]
+    entered = [(each, places[each.appointment_id]) for each in arrived]
+    for arrival, place in entered:
+        tell(unit, _completed(arrival, place, point_id, method))
+    return entered
 
 
-def _arrival(unit: Unit, point: clinics.PointInPlace, sight: _Sight) -> queue.Arrival:
-    visit = sight.visit
-    pooled = point.queue_mode is clinics.QueueMode.POOL
-    line = queue.Line(
-        visit.site_id,
-        visit.site_id if pooled else visit.practitioner_id,
-        visit.starts_at.astimezone(ZoneInfo(sight.zone)).date(),
-    )
+def _arrival(unit: Unit, site: clinics.Site, visit: appointments.Appointment) -> queue.Arrival:
     return queue.Arrival(
         visit.appointment_id,
         visit.patient_id,
         visit.practitioner_id,
-        line,
+        queue.line_of(site, visit.practitioner_id, visit.starts_at),
         queue.due_at(unit.now, visit.starts_at),
     )
 
@@ -397,15 +395,17 @@ def _receipt(seen: _Scan, arrival: CheckIn, place: queue.Place, *, already: bool
     )
 
 
-def _completed(seen: _Scan, arrival: CheckIn, place: queue.Place) -> CheckInCompleted:
+def _completed(
+    arrival: CheckIn, place: queue.Place, point_id: UUID | None, method: Method
+) -> CheckInCompleted:
     return CheckInCompleted(
         arrival.check_in_id,
         arrival.appointment_id,
         place.patient_id,
-        seen.point.check_in_point_id,
+        point_id,
         place.queue_id,
         place.ticket,
-        seen.code.kind,
+        method,
         arrival.checked_in_at,
     )
 
@@ -460,8 +460,3 @@ async def _refuse(unit: Unit, sights: Sequence[_Sight]) -> None:
         last = max(each.judged.closes_at for each in sights)
         raise AppointmentExpired(last)
     raise NoAppointmentFound(await appointments.next_start(unit, unit.now, unit.now + NEXT))
-
-
-def hash_secret(secret: str) -> str:
-    """Write a page's secret as the hash that it shows at the first touch."""
-    return to_text(sha256(secret.encode()).digest())

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from cliniq.domains.checkin.models import CheckIn, CodeKind, WindowRule
+from cliniq.domains.checkin.models import CheckIn, Method, WindowRule
 from cliniq.platform.cached import Cached
 from cliniq.platform.db import ReadUnit, Unit
 from cliniq.platform.sql import sql
@@ -26,12 +26,14 @@ async def add(
     check_in_id: UUID,
     appointment_id: UUID,
     patient_id: UUID,
-    check_in_point_id: UUID,
+    check_in_point_id: UUID | None,
     at: datetime,
-    method: CodeKind,
+    method: Method,
     actor_id: UUID,
 ) -> CheckIn | None:
     """Claim the appointment and write the check-in; nothing where it is already claimed.
+
+    At the desk there is no point.
 
     The claim's primary key decides a race of two scans, not a SELECT before the INSERT.
     Locks: waits for a rival scan to commit or roll back.

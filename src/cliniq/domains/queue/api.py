@@ -1,9 +1,18 @@
 """The only door into the queue room."""
 
-from cliniq.domains.queue.errors import EntryNotFound, QueueEmpty, QueueNotFound
-from cliniq.domains.queue.models import Arrival, EntryStatus, Line, Place
+from cliniq.domains.queue.errors import EntryNotFound, QueueEmpty, QueueNotFound, QueueOver
+from cliniq.domains.queue.models import Arrival, EntryStatus, Line, Place, QueueHead
 from cliniq.domains.queue.rules import due_at
-from cliniq.domains.queue.service import call_next, complete, join, start
+from cliniq.domains.queue.service import (
+    call_next,
+    complete,
+    get_todays,
+    join,
+    line_of,
+    miss,
+    open_today,
+    start,
+)
 from cliniq.domains.queue.store import list_own_places, list_places_of
 
 __all__ = [
@@ -13,12 +22,18 @@ __all__ = [
     "Line",
     "Place",
     "QueueEmpty",
+    "QueueHead",
     "QueueNotFound",
+    "QueueOver",
     "call_next",
     "complete",
     "due_at",
+    "get_todays",
     "join",
+    "line_of",
     "list_own_places",
     "list_places_of",
+    "miss",
+    "open_today",
     "start",
 ]

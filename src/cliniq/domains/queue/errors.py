@@ -22,3 +22,10 @@ class QueueEmpty(Conflict):
 
     code = "QUEUE_EMPTY"
     title = "Nobody is waiting"
+
+
+class QueueOver(Conflict):
+    """The queue is of another day: nobody joins it any more, or not yet."""
+
+    code = "QUEUE_OVER"
+    title = "This queue is of another day"

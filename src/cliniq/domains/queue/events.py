@@ -5,6 +5,7 @@ from uuid import UUID
 
 from typing_extensions import override
 
+from cliniq.domains.queue.models import EntryStatus
 from cliniq.kernel.record import Record
 from cliniq.platform.events import Event
 
@@ -93,6 +94,18 @@ class EntryCompleted(QueueEvent, frozen=True):
     """Somebody has been seen."""
 
     kind: ClassVar[str] = "queue.entry_completed.v1"
+
+    @override
+    def shown(self) -> ShownTicket:
+        return ShownTicket(self.ticket)
+
+
+class EntryLeft(QueueEvent, frozen=True):
+    """Somebody waits no longer and will not be seen; `outcome` says why."""
+
+    kind: ClassVar[str] = "queue.entry_left.v1"
+
+    outcome: EntryStatus
 
     @override
     def shown(self) -> ShownTicket:

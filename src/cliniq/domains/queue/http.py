@@ -5,10 +5,17 @@ from uuid import UUID
 
 from fastapi import Depends
 
+from cliniq.domains.access import api as access
 from cliniq.domains.appointments import api as appointments
 from cliniq.domains.clinics import api as clinics
 from cliniq.domains.queue import errors, service
-from cliniq.domains.queue.events import EntryCalled, EntryCompleted, EntryJoined, EntryStarted
+from cliniq.domains.queue.events import (
+    EntryCalled,
+    EntryCompleted,
+    EntryJoined,
+    EntryLeft,
+    EntryStarted,
+)
 from cliniq.domains.queue.models import (
     Board,
     CalledEntry,
@@ -18,7 +25,7 @@ from cliniq.domains.queue.models import (
     QueueHead,
     QueueSnapshot,
 )
-from cliniq.domains.queue.schemas import CallIn
+from cliniq.domains.queue.schemas import CallIn, LineIn
 from cliniq.kernel.permissions import Permission
 from cliniq.kernel.problem import Forbidden, InvalidTransition, NotFound
 from cliniq.platform.db import ReadUnit, Unit
@@ -41,6 +48,7 @@ router = room("", "queue")
 
 MayRead = Annotated[ReadUnit, may_read(Permission.QUEUE_READ)]
 MayCall = Annotated[Unit, may(Permission.QUEUE_CALL)]
+MayManage = Annotated[Unit, may(Permission.QUEUE_MANAGE)]
 
 STEP = problems(Forbidden, errors.EntryNotFound, InvalidTransition, appointments.StaleVersion)
 
@@ -51,7 +59,7 @@ queue_topic = Topic(
     service.watch_board,
     service.read_board_version,
     Board,
-    (EntryJoined, EntryCalled, EntryStarted, EntryCompleted),
+    (EntryJoined, EntryCalled, EntryStarted, EntryCompleted, EntryLeft),
 )
 
 
@@ -61,6 +69,15 @@ async def list_queues(
 ) -> list[QueueHead]:
     """List queues of a day, by default of today in every zone."""
     return await service.list_queues(unit, site_id, on_day)
+
+
+@router.post(
+    "/queues",
+    responses=problems(Forbidden, clinics.SiteNotFound, access.PractitionerNotFound),
+)
+async def create_queue(unit: MayManage, body: LineIn) -> QueueHead:
+    """Open today's queue of a practitioner at a site, or of its pool; an open one is the answer."""
+    return await service.open_today(unit, body.site_id, body.practitioner_id)
 
 
 @router.get("/queues/{queue_id}", responses=problems(Forbidden, errors.QueueNotFound))
@@ -119,6 +136,12 @@ async def create_start(unit: MayCall, entry_id: UUID) -> Entry:
 async def create_completion(unit: MayCall, entry_id: UUID) -> Entry:
     """Say that somebody has been seen."""
     return await service.complete(unit, entry_id)
+
+
+@router.post("/queues/entries/{entry_id}/no-show", responses=STEP)
+async def create_no_show(unit: MayCall, entry_id: UUID) -> Entry:
+    """Say that somebody who was called did not come; the visit ends as missed."""
+    return await service.miss(unit, entry_id)
 
 
 @router.get("/me/queue")

@@ -14,6 +14,7 @@ class EntryStatus(StrEnum):
     CALLED = "called"
     IN_PROGRESS = "in_progress"
     COMPLETED = "completed"
+    NO_SHOW = "no_show"
 
 
 class Line(Record, frozen=True):

@@ -16,9 +16,10 @@ from cliniq.kernel.problem import InvalidTransition
 FOLLOWS: Mapping[EntryStatus, tuple[EntryStatus, ...]] = MappingProxyType(
     {
         EntryStatus.WAITING: (EntryStatus.CALLED,),
-        EntryStatus.CALLED: (EntryStatus.IN_PROGRESS,),
+        EntryStatus.CALLED: (EntryStatus.IN_PROGRESS, EntryStatus.NO_SHOW),
         EntryStatus.IN_PROGRESS: (EntryStatus.COMPLETED,),
         EntryStatus.COMPLETED: (),
+        EntryStatus.NO_SHOW: (),
     }
 )
 

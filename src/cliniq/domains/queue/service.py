@@ -1,7 +1,7 @@
 """Use cases of the queue room. No HTTP and no SQL here."""
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -10,14 +10,21 @@ from cliniq.domains.appointments import api as appointments
 from cliniq.domains.clinics import api as clinics
 from cliniq.domains.patients import api as patients
 from cliniq.domains.queue import store
-from cliniq.domains.queue.errors import EntryNotFound, QueueEmpty, QueueNotFound
-from cliniq.domains.queue.events import EntryCalled, EntryCompleted, EntryJoined, EntryStarted
+from cliniq.domains.queue.errors import EntryNotFound, QueueEmpty, QueueNotFound, QueueOver
+from cliniq.domains.queue.events import (
+    EntryCalled,
+    EntryCompleted,
+    EntryJoined,
+    EntryLeft,
+    EntryStarted,
+)
 from cliniq.domains.queue.models import (
     Arrival,
     CalledEntry,
     Entry,
     EntryAtDesk,
     EntryStatus,
+    Line,
     MyPlace,
     Place,
     QueueHead,
@@ -69,16 +76,56 @@ async def _enter(unit: Unit, arrival: Arrival) -> Ticket:
     )
     ticket = await store.enter(unit, arrival.line, *wait)
     if ticket is None:
-        await store.open_line(unit, new_id(), arrival.line, await _name_line(unit, arrival))
+        name = await _name_line(unit, arrival.line, arrival.practitioner_id)
+        await store.open_line(unit, new_id(), arrival.line, name)
         ticket = await store.enter(unit, arrival.line, *wait)
     assert ticket is not None  # noqa: S101 - the line is open now, and lines do not close
     return ticket
 
 
-async def _name_line(unit: Unit, arrival: Arrival) -> str:
-    if arrival.line.line_id == arrival.line.site_id:
-        return (await clinics.get_site(unit, arrival.line.site_id)).name
-    return (await access.get_practitioner(unit, arrival.practitioner_id)).name
+async def _name_line(unit: Unit, line: Line, practitioner_id: UUID) -> str:
+    if line.line_id == line.site_id:
+        return (await clinics.get_site(unit, line.site_id)).name
+    return (await access.get_practitioner(unit, practitioner_id)).name
+
+
+def line_of(site: clinics.Site, practitioner_id: UUID, at: datetime) -> Line:
+    """Say in which line somebody waits who sees a practitioner at a site on an instant's day."""
+    pooled = site.queue_mode is clinics.QueueMode.POOL
+    on_day = at.astimezone(ZoneInfo(site.zone)).date()
+    return Line(site.site_id, site.site_id if pooled else practitioner_id, on_day)
+
+
+async def open_today(unit: Unit, site_id: UUID, practitioner_id: UUID | None) -> QueueHead:
+    """Open today's queue before anybody waits in it, so that a walk-in may be the first.
+
+    Idempotent: a queue that is open is the answer.
+    Raises: SITE_NOT_FOUND 404; PRACTITIONER_NOT_FOUND 404, also where a site without a pool is
+    not told whose queue it is.
+    """
+    site = await clinics.get_site(unit, site_id)
+    if practitioner_id is None and site.queue_mode is not clinics.QueueMode.POOL:
+        raise access.PractitionerNotFound
+    line = line_of(site, practitioner_id or site_id, unit.now)
+    name = await _name_line(unit, line, line.line_id)
+    await store.open_line(unit, new_id(), line, name)
+    head = await store.find_line(unit, line)
+    assert head is not None  # noqa: S101 - opened above, and lines do not close
+    return head
+
+
+async def get_todays(unit: ReadUnit, queue_id: UUID) -> QueueHead:
+    """Find a queue that people may join now.
+
+    Raises: QUEUE_NOT_FOUND 404, QUEUE_OVER 409.
+    """
+    head = await store.find_head(unit, queue_id)
+    if head is None:
+        raise QueueNotFound
+    site = await clinics.get_site(unit, head.site_id)
+    if head.on_day != unit.now.astimezone(ZoneInfo(site.zone)).date():
+        raise QueueOver
+    return head
 
 
 def _place(unit: Unit, arrival: Arrival, ticket: Ticket, position: int) -> Place:
@@ -145,6 +192,20 @@ async def complete(unit: Unit, entry_id: UUID) -> Entry:
     )
     version = await store.bump(unit, entry.queue_id)
     tell(unit, EntryCompleted(entry.queue_id, entry.entry_id, entry.ticket, version))
+    return entry
+
+
+async def miss(unit: Unit, entry_id: UUID) -> Entry:
+    """Say that somebody who was called did not come.
+
+    Raises: QUEUE_ENTRY_NOT_FOUND 404, INVALID_TRANSITION 409, STALE_VERSION 409.
+    """
+    entry = await _step(unit, entry_id, EntryStatus.NO_SHOW, appointments.AppointmentStatus.NO_SHOW)
+    version = await store.bump(unit, entry.queue_id)
+    tell(
+        unit,
+        EntryLeft(entry.queue_id, entry.entry_id, entry.ticket, version, entry.status),
+    )
     return entry
 
 

@@ -51,6 +51,15 @@ async def open_line(unit: Unit, queue_id: UUID, line: Line, line_name: str) -> N
     """Open a line for the day. Idempotent: of two that open it, one does."""
 
 
+@sql("""
+    select queue_id, site_id, line_id, line_name, on_day, version, 0::bigint as waiting,
+        0::bigint as called
+    from queue where site_id = $1 and line_id = $2 and on_day = $3
+""")
+async def find_line(unit: ReadUnit, line: Line) -> QueueHead | None:
+    """Find the queue of a line, without counting."""
+
+
 @sql("select count_ahead(mine) from queue_entry as mine where entry_id = $1")
 async def count_ahead(unit: ReadUnit, entry_id: UUID) -> int:
     """Count who waits ahead of a place.
@@ -87,7 +96,7 @@ async def find_place(unit: ReadUnit, queue_id: UUID, entry_id: UUID) -> Place | 
         case e.status when 'waiting' then count_ahead(e) + 1 else 0 end as position, e.room,
         q.line_name
     from queue_entry as e join queue as q using (clinic_id, queue_id)
-    where e.status <> 'completed' and q.on_day >= $1
+    where e.status in ('waiting', 'called', 'in_progress') and q.on_day >= $1
     order by e.due_at, e.ticket
 """)
 async def list_own_places(unit: ReadUnit, since: date) -> list[Place]:
@@ -174,7 +183,7 @@ async def find_head(unit: ReadUnit, queue_id: UUID) -> QueueHead | None:
     select entry_id, queue_id, ticket, appointment_id, patient_id, status, priority, due_at,
         entered_at, called_at, room
     from queue_entry
-    where queue_id = $1 and status <> 'completed'
+    where queue_id = $1 and status in ('waiting', 'called', 'in_progress')
     order by case status when 'in_progress' then 0 when 'called' then 1 else 2 end,
         (- priority), due_at, ticket
 """)
@@ -191,6 +200,11 @@ async def list_board(unit: ReadUnit, queue_id: UUID) -> list[BoardRow]:
     """List the tickets of a queue. Numbers only: patients see this too."""
 
 
-@sql("select exists (select from queue_entry where queue_id = $1 and status <> 'completed')")
+@sql("""
+    select exists (
+        select from queue_entry
+        where queue_id = $1 and status in ('waiting', 'called', 'in_progress')
+    )
+""")
 async def sees_anyone_in(unit: ReadUnit, queue_id: UUID) -> bool:
     """Tell whether the seat sees an open place in a queue: to a patient, only their own."""

@@ -3,7 +3,15 @@
 from cliniq.domains.scheduling.errors import OutsideHorizon, SlotTaken
 from cliniq.domains.scheduling.models import Booking, Resource, ResourceKind, Want
 from cliniq.domains.scheduling.rules import AHEAD
-from cliniq.domains.scheduling.service import book, book_all, ensure_bookable, hold, rebook, release
+from cliniq.domains.scheduling.service import (
+    book,
+    book_all,
+    ensure_bookable,
+    hold,
+    note,
+    rebook,
+    release,
+)
 
 __all__ = [
     "AHEAD",
@@ -17,6 +25,7 @@ __all__ = [
     "book_all",
     "ensure_bookable",
     "hold",
+    "note",
     "rebook",
     "release",
 ]

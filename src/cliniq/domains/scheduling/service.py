@@ -32,6 +32,15 @@ async def book(unit: Unit, booking: Booking, resources: Sequence[Resource]) -> N
     await _claim(unit, booking, resources)
 
 
+async def note(unit: Unit, booking: Booking) -> None:
+    """Write down a booking that takes nobody's time: somebody has come, and waits.
+
+    Raises: OUTSIDE_HORIZON 409.
+    """
+    ensure_bookable(unit, booking.starts_at)
+    await store.add_booking(unit, booking.booking_id, booking.patient_id, booking.starts_at)
+
+
 async def book_all(unit: Unit, wants: Sequence[Want]) -> set[UUID]:
     """Book time for many at once, as if one after the other; answer with those that got it.
 

@@ -6,7 +6,11 @@ import { roomName } from "./words.js";
 /**
  * @typedef {import("./doctor.js").Line} Line
  * @typedef {import("./doctor.js").Entry} Entry
+ * @typedef {"start" | "complete" | "no-show"} Verb
  */
+
+/** @type {Record<Verb, string>} */
+const LABELS = { start: "Start", complete: "Complete", "no-show": "Did not come" };
 
 /**
  * Offer the demo's doctors.
@@ -75,7 +79,7 @@ export function doctorWorkplace({ name, clinic, room, onRoom, onSignOut }) {
  * @param {boolean} choice.live
  * @param {(ticket: number) => Entry | undefined} choice.entryOf
  * @param {() => void} choice.onCall
- * @param {(entry: Entry, verb: "start" | "complete") => void} choice.onMove
+ * @param {(entry: Entry, verb: Verb) => void} choice.onMove
  */
 export function queueCard({ line, live, entryOf, onCall, onMove }) {
   const { queue, queue_id, line_name, waiting } = line;
@@ -118,14 +122,14 @@ export function queueCard({ line, live, entryOf, onCall, onMove }) {
         "ul",
         { class: "moves" },
         ...called.map(({ ticket, room }) =>
-          moveRow({ ticket, entry: entryOf(ticket), words: calledTo(room), verb: "start", onMove }),
+          moveRow({ ticket, entry: entryOf(ticket), words: calledTo(room), verbs: ["start", "no-show"], onMove }),
         ),
         ...seen.map((ticket) =>
           moveRow({
             ticket,
             entry: entryOf(ticket),
             words: "being seen",
-            verb: "complete",
+            verbs: ["complete"],
             onMove,
           }),
         ),
@@ -158,19 +162,18 @@ function calledTo(room) {
 }
 
 /**
- * Draw a ticket that was called or is being seen, with the one step that follows.
+ * Draw a ticket that was called or is being seen, with the steps that may follow.
  * @param {object} choice
  * @param {number} choice.ticket
  * @param {Entry | undefined} choice.entry
  * @param {string} choice.words
- * @param {"start" | "complete"} choice.verb
- * @param {(entry: Entry, verb: "start" | "complete") => void} choice.onMove
+ * @param {Verb[]} choice.verbs the likely one first
+ * @param {(entry: Entry, verb: Verb) => void} choice.onMove
  */
-function moveRow({ ticket, entry, words, verb, onMove }) {
-  const label = verb === "start" ? "Start" : "Complete";
+function moveRow({ ticket, entry, words, verbs, onMove }) {
   return el(
     "li",
-    { class: `move move-${verb}` },
+    { class: `move move-${verbs[0]}` },
     el("b", { class: "move-ticket" }, String(ticket)),
     el(
       "span",
@@ -178,17 +181,20 @@ function moveRow({ ticket, entry, words, verb, onMove }) {
       el("span", {}, (entry && entry.patient_name) || "Patient"),
       el("small", {}, words),
     ),
-    entry &&
-      el(
-        "button",
-        {
-          type: "button",
-          class: "button button-small",
-          id: `move-${entry.entry_id}`,
-          "aria-label": `${label} ticket ${ticket}`,
-          onclick: () => onMove(entry, verb),
-        },
-        label,
-      ),
+    ...verbs.map(
+      (verb, place) =>
+        entry &&
+        el(
+          "button",
+          {
+            type: "button",
+            class: place ? "button button-small button-quiet" : "button button-small",
+            id: place ? `${verb}-${entry.entry_id}` : `move-${entry.entry_id}`,
+            "aria-label": `${LABELS[verb]}: ticket ${ticket}`,
+            onclick: () => onMove(entry, verb),
+          },
+          LABELS[verb],
+        ),
+    ),
   );
 }

@@ -6,6 +6,7 @@ import { byId } from "./dom.js";
 import { LiveClient, wakeWithPage } from "./live-client.js";
 
 const LOOK_AGAIN_MS = 10000;
+const DONE = { start: "being seen", complete: "done", "no-show": "did not come" };
 
 /**
  * @typedef {import("./checkin-views.js").DemoAccount} DemoAccount
@@ -203,16 +204,16 @@ export class DoctorPanel {
   }
 
   /**
-   * Let a called ticket start, or a started one end.
+   * Let a called ticket start or be missed, or a started one end.
    * @param {Line} line
    * @param {Entry} entry
-   * @param {"start" | "complete"} verb
+   * @param {import("./doctor-views.js").Verb} verb
    */
   async #move(line, entry, verb) {
     const path = `/queues/entries/${entry.entry_id}/${verb}`;
     const after = await this.#api.post(path, {}, { clinicId: this.#clinicId });
     this.#entries.set(`${line.queue_id} ${entry.ticket}`, { ...entry, ...after });
-    this.#say(`Ticket ${entry.ticket}: ${verb === "start" ? "being seen" : "done"}.`);
+    this.#say(`Ticket ${entry.ticket}: ${DONE[verb]}.`);
   }
 
   /**
