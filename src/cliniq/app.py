@@ -24,6 +24,7 @@ from cliniq.domains.clinics import api as clinics
 from cliniq.domains.clinics import http as clinics_http
 from cliniq.domains.identity import http as identity_http
 from cliniq.domains.identity.api import SignInDesk
+from cliniq.domains.intake import http as intake_http
 from cliniq.domains.patients import http as patients_http
 from cliniq.domains.queue import http as queue_http
 from cliniq.kernel.ids import ClinicId
@@ -68,6 +69,7 @@ ROOMS = (
     identity_http,
     access_http,
     clinics_http,
+    intake_http,
     patients_http,
     appointments_http,
     checkin_http,

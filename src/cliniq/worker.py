@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from cliniq.domains.checkin import jobs as checkin_jobs
 from cliniq.domains.checkin import subscribers as checkin_subscribers
+from cliniq.domains.intake import jobs as intake_jobs
 from cliniq.platform import duties, jobs_worker
 from cliniq.platform.bus import Bus
 from cliniq.platform.endings import end_all
@@ -14,7 +15,7 @@ from cliniq.platform.jobs_depths import tell_depths
 from cliniq.platform.telemetry import Metrics
 
 REGISTRY = Registry(
-    (*duties.JOBS, *checkin_jobs.JOBS),
+    (*duties.JOBS, *checkin_jobs.JOBS, *intake_jobs.JOBS),
     checkin_subscribers.SUBSCRIPTIONS,
     duties.DUTIES,
 )

@@ -24,6 +24,9 @@ claim                clinic=here person=own
 clinic               clinic=here person=clinics platform=all
 guardianship         clinic=here person=own
 idempotency_key      clinic=mine person=mine
+import_file          clinic=here
+import_remark        clinic=here
+import_run           clinic=here
 job_turn
 membership           clinic=here person=self platform=all
 mrn_roll             clinic=here
@@ -74,6 +77,9 @@ clinic   claim                select insert delete
 clinic   clinic               select update
 clinic   guardianship         select insert update
 clinic   idempotency_key      select insert
+clinic   import_file          select insert delete
+clinic   import_remark        select insert
+clinic   import_run           select insert update
 clinic   membership           select insert delete
 clinic   mrn_roll             select insert update
 clinic   outbox               insert

@@ -142,6 +142,7 @@ def test_docstring_that_names_a_wrong_code_is_found(sin: str) -> None:
 # What a call could refuse, but cannot here: a foreign key says that what is looked for is there,
 # a visit is checked in only after it was judged eligible, and a walk-in's is new.
 CANNOT_HAPPEN = {
+    "cliniq.domains.intake.service.bring_in": {"IMPORT_NOT_FOUND"},
     "cliniq.domains.checkin.service.check_in_at_desk": {"SITE_NOT_FOUND"},
     "cliniq.domains.checkin.service.walk_in": {
         "INVALID_TRANSITION",

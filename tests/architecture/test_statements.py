@@ -44,6 +44,7 @@ OWNED = {
         "queue queue_entry queue_stretch show_board"
     ),
     "checkin": "check_in check_in_claim check_in_rule",
+    "intake": "import_file import_remark import_run",
     "events": "audit open_partitions outbox outbox_held partitioned record_denial schema_step "
     "security_event",
     "idempotency": "claim_key drop_stale_keys idempotency_key",

@@ -53,6 +53,7 @@ POST /api/v1/appointments/check-in/manual = optional
 POST /api/v1/appointments/{appointment_id}/no-show = optional
 POST /api/v1/appointments = required
 POST /api/v1/patients = required
+POST /api/v1/patients/import = optional
 POST /api/v1/patients/{patient_id}/dependants = required
 """
 

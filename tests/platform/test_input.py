@@ -140,7 +140,7 @@ async def test_body_where_none_is_wanted_is_never_answered_by_half(
     app: FastAPI, clinic: SomeClinic
 ) -> None:
     for operation in operations():
-        if not operation.body:
+        if not (operation.body or operation.takes_file):
             headers = {
                 name.lower().encode(): value.encode()
                 for name, value in clinic.acting(clinic.admin).items()

@@ -39,6 +39,7 @@ class Operation:
     body: Schema | None
     body_required: bool
     refusals: Mapping[int, frozenset[str]]
+    takes_file: bool
 
     @override
     def __str__(self) -> str:
@@ -102,7 +103,8 @@ def _read(document: Schema) -> Iterator[Operation]:
         for method, each in methods.items():
             parameters = each.get("parameters", ())
             body = each.get("requestBody")
-            schema = _plain(body["content"]["application/json"]["schema"], document) if body else {}
+            written = body["content"].get("application/json") if body else None
+            schema = _plain(written["schema"], document) if written else {}
             yield Operation(
                 method.upper(),
                 path,
@@ -120,6 +122,7 @@ def _read(document: Schema) -> Iterator[Operation]:
                     for status, said in each["responses"].items()
                     if int(status) >= 400
                 },
+                bool(body and not written),
             )
 
 

@@ -65,6 +65,20 @@ async def inhabit(house: House, admin: Admin) -> Inhabited:
             str(numbered.patient_id),
             numbered.patient_id,
         )
+    await admin.execute(
+        "insert into import_run (clinic_id, import_id, kind, source, digest, started_at)"
+        " values ($1, $1, 'patients', 'people.csv', '', $2)",
+        clinic.clinic_id,
+        NOON,
+    )
+    for table, columns, values in (
+        ("import_remark", "place, part, file, line, code, reason", "0, 0, '', 1, 'WRONG', ''"),
+        ("import_file", "name, reading, body", "'people.csv', '{}', ''"),
+    ):
+        await admin.execute(
+            f"insert into {table} (clinic_id, import_id, {columns}) values ($1, $1, {values})",  # noqa: S608
+            clinic.clinic_id,
+        )
     await admin.execute("insert into job_turn values ($1, 'test', 1, 1)", clinic.clinic_id)
     for each in (someone, neighbour):
         async with clinic.own_unit(each) as unit:
@@ -77,6 +91,7 @@ async def inhabit(house: House, admin: Admin) -> Inhabited:
         "practitioner_id": str(clinic.practitioner_id),
         "queue_id": str(receipts[0].queue_id),
         "code": "QR_INVALID",
+        "import_id": str(clinic.clinic_id),
     }
     return Inhabited(
         clinic,

@@ -1,4 +1,4 @@
-"""`cliniq`: up, serve, worker, migrate, provision, jobs, facts, partitions, openapi, doctor."""
+"""`cliniq`: up, serve, worker, migrate, provision, import, jobs, facts, partitions, doctor ..."""
 
 import asyncio
 import json
@@ -19,6 +19,7 @@ from cliniq import __version__
 from cliniq import app as composition
 from cliniq.cli import archives, checks, facts, server, work
 from cliniq.cli.crews import CrewFailed
+from cliniq.cli.imports import import_commands
 from cliniq.cli.jobs import jobs_commands
 from cliniq.cli.server import REFUSED
 from cliniq.kernel.problem import DependencyUnavailable
@@ -223,6 +224,7 @@ def doctor() -> None:
 
 
 cli.add_typer(jobs_commands(_run), name="jobs")
+cli.add_typer(import_commands(_run), name="import")
 
 
 @parts.command("list")

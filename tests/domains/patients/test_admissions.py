@@ -22,9 +22,16 @@ Outcome = patients.Outcome
 CARD, PASS = "urn:cards", "urn:passes"
 
 
-def newcomer(*numbers: tuple[str, str], mrn: str | None = None, name: str = "Ann") -> Any:
+def newcomer(
+    *numbers: tuple[str, str],
+    mrn: str | None = None,
+    name: str = "Ann",
+    family: str = "Tester",
+    born: int | None = None,
+) -> Any:
     identifiers = [patients.Identifier(*each) for each in numbers]
-    return patients.Newcomer(name, "Tester", mrn=mrn, identifiers=identifiers)
+    birth_date = date(born, 5, 5) if born else None
+    return patients.Newcomer(name, family, birth_date, mrn=mrn, identifiers=identifiers)
 
 
 async def admit(clinic: SomeClinic, *newcomers: patients.Newcomer) -> list[patients.Admission]:
@@ -55,6 +62,7 @@ def outcomes(admissions: Sequence[patients.Admission]) -> list[str]:
 # Decided
 
 
+FACES = {UUID(int=number): newcomer(born=1980) for number in (1, 2)}
 KNOWN = {(CARD, "1"): UUID(int=1), (CARD, "2"): UUID(int=2), (None, "77"): UUID(int=1)}
 
 
@@ -80,6 +88,13 @@ KNOWN = {(CARD, "1"): UUID(int=1), (CARD, "2"): UUID(int=2), (None, "77"): UUID(
             [newcomer((CARD, "1"), (CARD, "2"), (PASS, "3")), newcomer((PASS, "3"))],
             ["conflict", "admitted"],
         ),
+        # A number that was given to somebody else is no proof.
+        ([newcomer((CARD, "1"), born=1980, family="Married")], ["known"]),
+        ([newcomer((CARD, "1"), born=1981)], ["conflict"]),
+        ([newcomer((CARD, "1"), family="Else")], ["conflict"]),
+        ([newcomer((CARD, "1"), family="TESTER")], ["known"]),
+        ([newcomer((PASS, "1"), born=1980), newcomer((PASS, "1"), born=1990)],
+         ["admitted", "conflict"]),
         # Two who came before, and one who claims to be both; or one before and one long known.
         ([newcomer((PASS, "1")), newcomer((PASS, "2")), newcomer((PASS, "1"), (PASS, "2"))],
          ["admitted", "admitted", "conflict"]),
@@ -90,7 +105,7 @@ def test_newcomer_is_judged_as_if_those_before_were_admitted(
     newcomers: list[patients.Newcomer], expected: list[str]
 ) -> None:
     ids = [new_id() for _ in newcomers]
-    admissions = sort_out(newcomers, KNOWN, ids)
+    admissions = sort_out(newcomers, KNOWN, FACES, ids)
     assert outcomes(admissions) == expected
     for place, each in enumerate(admissions):
         match each.outcome:

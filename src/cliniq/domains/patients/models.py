@@ -86,7 +86,7 @@ class Outcome(StrEnum):
 
 
 class Admission(Record, frozen=True):
-    """Whose patient a newcomer is; nobody's where identifiers lead to several patients."""
+    """Whose patient a newcomer is; nobody's where their numbers lead to others."""
 
     patient_id: UUID | None
     outcome: Outcome

@@ -68,7 +68,8 @@ async def admit_all(unit: Unit, newcomers: Sequence[Newcomer]) -> list[Admission
 
     Each is judged as if those before them were admitted already. Whoever shares an identifier or
     the record number with a patient is that patient, as `known` or, if they came just before, as
-    `twin`: nothing of theirs is written. Whose numbers lead to several patients is a `conflict`.
+    `twin`: nothing of theirs is written. Whose numbers lead to several patients, or to one who was
+    born on another day (or has another family name, where that is unknown), is a `conflict`.
     Told: PatientRegistered of each who is admitted.
     Bounds: 5,000 a call, in as many statements as for one; texts without NUL.
     Locks: the clinic's roll, until COMMIT: two imports with the same people admit them once, for
@@ -78,7 +79,10 @@ async def admit_all(unit: Unit, newcomers: Sequence[Newcomer]) -> list[Admission
         raise ValueError(f"more than {AT_ONCE} newcomers in one call")
     await store.hold_roll(unit, highest_number(each.mrn for each in newcomers))
     ids = [new_id() for _ in newcomers]
-    admissions = sort_out(newcomers, await _owners(unit, newcomers), ids)
+    owners = await _owners(unit, newcomers)
+    found = await store.find_patients(unit, list(set(owners.values()))) if owners else []
+    faces = {each.patient_id: each for each in found}
+    admissions = sort_out(newcomers, owners, faces, ids)
     fresh = [
         (each, patient_id)
         for each, patient_id, admission in zip(newcomers, ids, admissions, strict=True)

@@ -13,7 +13,12 @@ DEEPEST = 32
 
 
 class StrictRequest(Request):
-    """A request with a bounded body, whose JSON is refused where parsers disagree about it."""
+    """A request with a bounded body, whose JSON is refused where parsers disagree about it.
+
+    Units: `largest`, bytes; a route may take more.
+    """
+
+    largest = LARGEST_BODY_BYTES
 
     def ensure_bounded(self) -> None:
         """Refuse a body that says itself that it is too large, whether anybody reads it or not.
@@ -21,7 +26,7 @@ class StrictRequest(Request):
         Raises: HTTPException 413, which is answered as PAYLOAD_TOO_LARGE.
         """
         length = self.headers.get("content-length", "")
-        if length.isdecimal() and int(length[:20]) > LARGEST_BODY_BYTES:
+        if length.isdecimal() and int(length[:20]) > self.largest:
             raise HTTPException(413)
 
     @override
@@ -30,7 +35,7 @@ class StrictRequest(Request):
         size = 0
         async for chunk in super().stream():
             size += len(chunk)
-            if size > LARGEST_BODY_BYTES:
+            if size > self.largest:
                 raise HTTPException(413)
             yield chunk
 

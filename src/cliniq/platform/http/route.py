@@ -21,12 +21,20 @@ from cliniq.kernel.problem import Problem, RateLimitExceeded, RequestInvalid, Un
 from cliniq.kernel.record import Record
 from cliniq.platform.db import Unit
 from cliniq.platform.denials import Knock
-from cliniq.platform.http.body import StrictRequest
+from cliniq.platform.http.body import LARGEST_BODY_BYTES, StrictRequest
 from cliniq.platform.http.exchange import exchange_of
 from cliniq.platform.http.guards import Policy, entrance_of, signed_in
 from cliniq.platform.http.problems import joined, problems
 from cliniq.platform.http.reader import reader_of
-from cliniq.platform.http.terms import KEY, OPTIONAL, REQUIRED, TRAFFIC, key_parameter, traffic_of
+from cliniq.platform.http.terms import (
+    KEY,
+    LARGEST,
+    OPTIONAL,
+    REQUIRED,
+    TRAFFIC,
+    key_parameter,
+    traffic_of,
+)
 from cliniq.platform.http.traffic import Traffic, address_of, hits_of
 from cliniq.platform.idempotency import (
     HEADER,
@@ -107,6 +115,7 @@ class GuardedRoute(APIRoute):
         self.traffic = traffic_of(method, said, is_public=is_public)
         self.key = said.get(KEY, OPTIONAL if method == "POST" else "")
         self.takes_key = self.key in {REQUIRED, OPTIONAL}
+        self.largest = said.get(LARGEST, LARGEST_BODY_BYTES)
         if self.takes_key and policy.gives is not Unit:
             raise TypeError(f"{self.path}: keeps no answer; say why with terms(no_key=...)")
         common: list[type[Problem]] = [RequestInvalid, *policy.refusals]
@@ -139,6 +148,7 @@ class GuardedRoute(APIRoute):
 
         async def serve(request: StrictRequest) -> Response:
             exchange_of(request).route = template
+            request.largest = self.largest
             try:
                 request.ensure_bounded()
                 given = await reader.read(request)

@@ -5,23 +5,32 @@ from typing import Any
 from cliniq.platform.http.traffic import Traffic
 from cliniq.platform.idempotency import HEADER, LONGEST_KEY
 
-TRAFFIC, KEY = "x-traffic", "x-idempotency"
+TRAFFIC, KEY, LARGEST = "x-traffic", "x-idempotency", "x-largest-body"
 REQUIRED, OPTIONAL = "required", "optional"
 
 
 def terms(
-    *, key_required: bool = False, no_key: str = "", traffic: Traffic | None = None
+    *,
+    key_required: bool = False,
+    no_key: str = "",
+    traffic: Traffic | None = None,
+    largest_file: int | None = None,
 ) -> dict[str, Any]:
     """Set terms that differ from what the method says, to be spread into a route's options.
 
     Every POST takes an `Idempotency-Key`. `key_required` where a repetition would hurt and nothing
     else prevents it; `no_key` is the reason why an answer of this route cannot be given again.
+    Units: `largest_file`, bytes of a body that is a file, of any kind, and nothing that is parsed.
     """
     said: dict[str, Any] = {}
     if key_required or no_key:
         said[KEY] = f"none: {no_key}" if no_key else REQUIRED
     if traffic:
         said[TRAFFIC] = traffic.value
+    if largest_file:
+        file = {"schema": {"type": "string", "format": "binary", "maxLength": largest_file}}
+        said["requestBody"] = {"required": True, "content": {"application/octet-stream": file}}
+        said[LARGEST] = largest_file
     return {"openapi_extra": said}
 
 

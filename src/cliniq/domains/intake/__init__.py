@@ -1,0 +1,1 @@
+"""Intake: patients and visits that other systems hand over in files."""
