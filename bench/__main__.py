@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+from typing import Any
 
 import uvloop
 from rich.console import Console
@@ -11,7 +12,20 @@ from bench.report import BenchFailed, Result, show
 from bench.rounds import Options
 from cliniq.platform.telemetry import configure_logs
 
-NAMES = ("scan", "list", "one", "call", "rank", "start", "cache", "jobs", "live", "live2")
+NAMES = (
+    "scan",
+    "list",
+    "one",
+    "call",
+    "rank",
+    "import",
+    "start",
+    "cache",
+    "jobs",
+    "live",
+    "live2",
+)
+MODULES = {"import": "imports"}  # `import` is a word of Python
 
 
 def main() -> int:
@@ -24,7 +38,7 @@ def main() -> int:
     try:
         for name in [asked.name] if asked.name else NAMES:
             with console.status(f"measuring {name}"):
-                results.append(uvloop.run(importlib.import_module(f"bench.{name}").run(options)))
+                results.append(uvloop.run(_bench(name).run(options)))
     except BenchFailed as failure:
         console.print(f"bench: {failure}", style="red", markup=False, highlight=False)
         return 1
@@ -34,6 +48,10 @@ def main() -> int:
     else:
         show(Console(width=None if sys.stdout.isatty() else 100), results)
     return 0
+
+
+def _bench(name: str) -> Any:
+    return importlib.import_module(f"bench.{MODULES.get(name, name)}")
 
 
 def _arguments() -> argparse.Namespace:
