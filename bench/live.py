@@ -127,7 +127,7 @@ async def measure_rooms(
         after = weigh(servers)
         cost = {name: (after[name] - before[name]) / sizes.sockets for name in after}
         queues = [FIRST + at % (sizes.rooms - 1) for at in range(sizes.calls)]
-        random.Random(1).shuffle(queues)  # noqa: S311 - no secret
+        random.Random(1).shuffle(queues)
         delays = await call(servers[0], watchers, queues, CALLS_A_SECOND)
     finally:
         watchers.close()

@@ -143,7 +143,7 @@ class Watchers:
             if not watcher.tries and not watcher.pause:  # lost without a word, as everybody may be
                 longest = max(longest, watcher.spread)
             watcher.tries += 1
-            pause = max(watcher.pause, random.uniform(0, longest))  # noqa: S311 - no secret
+            pause = max(watcher.pause, random.uniform(0, longest))
             watcher.pause = 0.0
             self.start(watcher, pause)
 
