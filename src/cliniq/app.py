@@ -47,6 +47,7 @@ from cliniq.platform.http.guards import Entrance
 from cliniq.platform.http.problems import SCHEMA, speak_problems
 from cliniq.platform.http.route import API, unguarded_doors
 from cliniq.platform.http.switchboard import Switchboard
+from cliniq.platform.http.terms import SCHEMES
 from cliniq.platform.http.topics import Topic
 from cliniq.platform.http.traffic import PACES, scaled
 from cliniq.platform.jobs import Registry, Tools, lane_waker
@@ -221,23 +222,25 @@ def build_app(
         raise RuntimeError(f"unguarded: {naked}")
     assets = StaticFiles(directory=str(resources.files("cliniq.web") / "assets"))
     app.mount("/assets", GZipMiddleware(assets))
-    _describe_problems(app)
+    _describe_further(app)
     # Outermost, around even what FastAPI answers before any middleware of ours could see it.
     switchboard = Switchboard(app, app.build_middleware_stack())
     app.middleware_stack = Envelope(switchboard, app.state.metrics, Proxies(trusted_proxies))
     return app
 
 
-def _describe_problems(app: FastAPI) -> None:
-    """Put the shape of a refusal into the document, which FastAPI does not know."""
+def _describe_further(app: FastAPI) -> None:
+    """Put into the document what FastAPI does not know: the shape of a refusal, and the sign-in."""
     describe = app.openapi
 
-    def with_problems() -> dict[str, object]:
+    def with_more() -> dict[str, object]:
         document = describe()
-        document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = SCHEMA
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {})["Problem"] = SCHEMA
+        components["securitySchemes"] = SCHEMES
         return document
 
-    app.openapi = with_problems  # type: ignore[method-assign]
+    app.openapi = with_more  # type: ignore[method-assign]
 
 
 @asynccontextmanager

@@ -80,3 +80,19 @@ def test_equal_keys_in_different_objects_are_no_rivals() -> None:
 @pytest.mark.parametrize("number", ["1e308", "-1e308", "1e-999", "-0.0", "9" * 300])
 def test_number_that_is_finite_is_read(number: str) -> None:
     assert read_json(number.encode()) == json.loads(number)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("203.0", 203), ("1e3", 1000), ("-2.50e1", -25), ("0.0", 0), ("1E-0", 1)]
+)
+def test_number_without_a_fraction_is_an_integer_however_it_is_written(
+    written: str, meant: int
+) -> None:
+    read = read_json(written.encode())
+    assert read == meant
+    assert type(read) is int
+
+
+@pytest.mark.parametrize("number", ["1.5", "1e-3", "9007199254740993.0", "1e300"])
+def test_number_with_a_fraction_or_beyond_exactness_is_none(number: str) -> None:
+    assert type(read_json(number.encode())) is float

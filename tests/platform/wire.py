@@ -244,8 +244,8 @@ def _no_texts(schema: Schema) -> Iterator[str]:
     if schema.get("minLength"):
         yield ""
     if "pattern" in schema:
-        yield "\x01"
-        yield f"{MARK}\n{MARK}"
+        odd = ("\x01", f"{MARK}\n{MARK}")
+        yield from (each for each in odd if not re.search(schema["pattern"], each))
 
 
 def query_sins(schema: Schema) -> Iterator[str]:

@@ -64,11 +64,21 @@ class NotFound(Problem):
 
 
 class MethodNotAllowed(Problem):
-    """The path exists, the method does not."""
+    """The path exists, the method does not; `Allow` names those that do."""
 
     status = 405
     code = "METHOD_NOT_ALLOWED"
     title = "This address does not take that method"
+
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
+        super().__init__()
+        self.allowed = sorted(allowed)
+
+    @property
+    @override
+    def headers(self) -> Mapping[str, str]:
+        """Name the methods, as RFC 9110 asks."""
+        return {"Allow": ", ".join(self.allowed)} if self.allowed else {}
 
 
 class Conflict(Problem):

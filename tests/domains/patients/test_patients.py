@@ -99,6 +99,11 @@ async def test_receptionist_registers_a_patient(
     assert "Mía" not in told
 
 
+async def test_address_is_as_long_as_is_said(client: Client, clinic: SomeClinic) -> None:
+    body = await register(client, clinic, address="x" * 500)
+    assert body["address"] == "x" * 500
+
+
 @pytest.mark.parametrize(
     ("role", "status"),
     [(Role.CLINIC_ADMIN, 201), (Role.RECEPTIONIST, 201), (Role.DOCTOR, 403), (Role.NURSE, 403)],

@@ -51,7 +51,7 @@ from cliniq.platform.http.guards import (
     signed_in,
 )
 from cliniq.platform.http.problems import problems
-from cliniq.platform.http.route import Afterwards, Content, room
+from cliniq.platform.http.route import Afterwards, Content, Untyped, contents, room
 from cliniq.platform.http.terms import terms
 from cliniq.platform.http.traffic import Traffic, address_of
 from cliniq.platform.storage import Storage
@@ -211,8 +211,11 @@ async def list_check_in_points(
 
 @router.get(
     "/appointments/locations/{location_id}/qr-code",
-    responses=problems(Forbidden, errors.CheckInPointNotFound),
+    response_class=Untyped,
     response_model=None,
+    responses=contents(MEDIA_TYPES.values())
+    | {302: {"description": "A printed one is at a CDN."}, 304: {"description": "It is known."}}
+    | problems(Forbidden, errors.CheckInPointNotFound),
 )
 async def get_qr_code(
     unit: Annotated[ReadUnit, may_read(Permission.CHECKIN_READ)],

@@ -4,9 +4,10 @@ from datetime import timedelta
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic.config import JsonDict
 
-from cliniq.platform.http.fields import Incoming, Line
+from cliniq.platform.http.fields import STORABLE, Incoming, Line
 
 Sealed = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_-]+$")
@@ -21,6 +22,27 @@ class FirstTouchIn(Incoming):
     secret_hash: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$")]
 
 
+_NONE: JsonDict = {"type": "null"}
+_TEXT: JsonDict = {"type": "string"}
+# What the validator below asks, in the words of JSON Schema.
+_ONE_PROOF_ONE_CHOICE: JsonDict = {
+    "oneOf": [
+        {
+            "required": ["code"],
+            "properties": {"code": _TEXT, "scan_pass": _NONE, "scan_secret": _NONE},
+        },
+        {
+            "required": ["scan_pass", "scan_secret"],
+            "properties": {"code": _NONE, "scan_pass": _TEXT, "scan_secret": _TEXT},
+        },
+    ],
+    "not": {
+        "required": ["all", "appointment_ids"],
+        "properties": {"all": {"const": True}, "appointment_ids": {"type": "array"}},
+    },
+}
+
+
 class ScanIn(Incoming):
     """A code, or the scan pass that it was exchanged for with the page's secret; and for whom.
 
@@ -28,9 +50,13 @@ class ScanIn(Incoming):
     caller and their dependants; `appointment_ids` takes those.
     """
 
+    model_config = ConfigDict(json_schema_extra=_ONE_PROOF_ONE_CHOICE)
+
     code: Sealed | None = None
     scan_pass: Sealed | None = None
-    scan_secret: Annotated[str, StringConstraints(min_length=16, max_length=200)] | None = None
+    scan_secret: (
+        Annotated[str, StringConstraints(min_length=16, max_length=200, pattern=STORABLE)] | None
+    ) = None
     appointment_ids: Annotated[list[UUID], Field(min_length=1, max_length=20)] | None = None
     all: Annotated[bool, Field(strict=True)] = False
 

@@ -3,40 +3,33 @@
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, SecretStr, StringConstraints
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
 from cliniq.kernel.record import Record
-from cliniq.platform.http.fields import Incoming
+from cliniq.platform.http.fields import STORABLE, UNSEEN, Incoming
 
+# An address as people type it, with blanks around it and capitals too.
 Email = Annotated[
     str,
-    StringConstraints(
-        strip_whitespace=True,
-        to_lower=True,
-        min_length=3,
-        max_length=254,
-        pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+$",
-    ),
+    StringConstraints(min_length=3, max_length=254, pattern=rf"^ *[^@{UNSEEN}]+@[^@{UNSEEN}]+ *$"),
+    AfterValidator(lambda address: address.strip().lower()),
 ]
-
-
-def _bounded(password: SecretStr) -> SecretStr:
-    if not 1 <= len(password.get_secret_value()) <= 256:  # noqa: PLR2004
-        raise ValueError("out of bounds")
-    return password
 
 
 class SignInIn(Incoming):
     """An e-mail address and its password."""
 
     email: Email
-    password: Annotated[SecretStr, AfterValidator(_bounded)]
+    password: Annotated[
+        SecretStr,
+        Field(min_length=1, max_length=256, json_schema_extra={"pattern": STORABLE}),
+    ]
 
 
 class RefreshIn(Incoming):
     """The newest refresh token of a sign-in."""
 
-    refresh_token: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    refresh_token: Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=STORABLE)]
 
 
 class PersonOut(Record, frozen=True):

@@ -8,9 +8,8 @@ from pydantic import Field, StringConstraints
 
 from cliniq.domains.patients.models import Details, Gender, Relationship
 from cliniq.kernel.record import Record
-from cliniq.platform.http.fields import Day, Incoming, Line
+from cliniq.platform.http.fields import Day, Incoming, Line, LongLine
 
-Address = Annotated[Line, StringConstraints(max_length=500)]
 # BCP 47, as far as its form goes.
 Language = Annotated[
     str, StringConstraints(max_length=35, pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")
@@ -26,7 +25,7 @@ class DetailsIn(Incoming):
     gender: Gender | None = None
     phone: Line | None = None
     email: Line | None = None
-    address: Address | None = None
+    address: LongLine | None = None
     language: Language | None = None
     deceased_on: Day | None = None
 

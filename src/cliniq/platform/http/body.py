@@ -10,6 +10,7 @@ from typing_extensions import override
 
 LARGEST_BODY_BYTES = 256 * 1024
 DEEPEST = 32
+EXACT = 2**53  # below it, a float holds every integer
 
 
 class StrictRequest(Request):
@@ -57,7 +58,7 @@ def read_json(raw: bytes) -> Any:
             raw.decode("utf-8"),
             object_pairs_hook=_unique,
             parse_constant=_refuse_constant,
-            parse_float=_finite,
+            parse_float=_number,
         )
     except json.JSONDecodeError:
         raise
@@ -90,11 +91,16 @@ def _refuse_constant(_word: str) -> NoReturn:
     raise _Refused("not a number of JSON")
 
 
-def _finite(digits: str) -> float:
+def _number(digits: str) -> float:
+    """Read a number that is written with a point or an exponent.
+
+    Without a fraction it is an integer, as JSON Schema means the word, where every reader of JSON
+    takes it for the same one.
+    """
     number = float(digits)
     if number in (float("inf"), float("-inf")):
         raise _Refused("a number is too large")
-    return number
+    return int(number) if abs(number) < EXACT and number.is_integer() else number
 
 
 def _ensure_storable(value: Any, depth: int) -> None:

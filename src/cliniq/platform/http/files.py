@@ -8,8 +8,8 @@ from starlette.requests import Request
 from cliniq.kernel.problem import DependencyUnavailable, NotFound
 from cliniq.platform.http.guards import entrance_of, public
 from cliniq.platform.http.problems import problems
-from cliniq.platform.http.route import RootRoute, Streamed
-from cliniq.platform.storage import media_type_of
+from cliniq.platform.http.route import RootRoute, Streamed, Untyped, contents
+from cliniq.platform.storage import TYPES, media_type_of
 
 router = APIRouter(tags=["files"], route_class=RootRoute)
 
@@ -24,8 +24,9 @@ class FileLinkInvalid(NotFound):
 
 @router.get(
     "/files/{token}",
-    responses=problems(FileLinkInvalid, DependencyUnavailable),
+    response_class=Untyped,
     response_model=None,
+    responses=contents(TYPES.values()) | problems(FileLinkInvalid, DependencyUnavailable),
 )
 async def get_file(
     door: Annotated[None, public("the link itself is signed, for one file and for an hour")],

@@ -18,6 +18,7 @@ from cliniq.platform.bus import Bus
 from cliniq.platform.db import Database, Opening, ReadUnit, Unit
 from cliniq.platform.denials import Knock, remember_denial
 from cliniq.platform.http.exchange import exchange_of
+from cliniq.platform.http.terms import CLINIC
 from cliniq.platform.http.traffic import PACES, Pace, Traffic
 from cliniq.platform.limits import Limits
 from cliniq.platform.live import Hub
@@ -155,6 +156,11 @@ class Policy:
         """Say which kind of unit the handler receives; none where there is no unit."""
         return None
 
+    @property
+    def asks_where(self) -> bool:
+        """Say whether the header that names a clinic is read."""
+        return False
+
 
 class Guard(Policy, Generic[UnitT]):
     """Checks the sign-in and gives a door; the database is asked once the request is sound."""
@@ -175,6 +181,12 @@ class Guard(Policy, Generic[UnitT]):
     @override
     def gives(self) -> type[ReadUnit] | None:
         return self._kind
+
+    @property
+    @override
+    def asks_where(self) -> bool:
+        """Say whether the header that names a clinic is read: not for one's own in all of them."""
+        return self._own != "all"
 
     @property
     @override
@@ -254,7 +266,7 @@ def clinic_named(connection: HTTPConnection, caller: Caller) -> ClinicId:
 
     Raises: REQUEST_INVALID 422 where none is named, or not as a UUID.
     """
-    named = connection.path_params.get("clinic_id") or connection.headers.get("x-clinic-id")
+    named = connection.path_params.get("clinic_id") or connection.headers.get(CLINIC)
     if named is None and caller.home_clinic_id is not None:
         return caller.home_clinic_id
     try:

@@ -1,6 +1,14 @@
 """Routes behind one door each, encoded inside it and answered after it closed."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
 from json import JSONDecodeError
 from types import MappingProxyType
@@ -31,7 +39,9 @@ from cliniq.platform.http.terms import (
     LARGEST,
     OPTIONAL,
     REQUIRED,
+    SIGNED_IN,
     TRAFFIC,
+    clinic_parameter,
     key_parameter,
     traffic_of,
 )
@@ -73,6 +83,18 @@ class Streamed(Record, frozen=True):
     pieces: AsyncIterator[bytes]
     media_type: str
     headers: Mapping[str, str] = NO_HEADERS
+
+
+class Untyped(Response):
+    """An answer that is no JSON, as the framework is to describe it: by `contents` alone."""
+
+    media_type: str | None = None
+
+
+def contents(media_types: Iterable[str]) -> dict[int | str, dict[str, Any]]:
+    """Describe an answer of these types, for a route whose `response_class` is `Untyped`."""
+    found: dict[str, Any] = {each.partition(";")[0]: {} for each in media_types}
+    return {200: {"description": "Successful Response", "content": found}}
 
 
 class Afterwards(Record, frozen=True):
@@ -123,10 +145,21 @@ class GuardedRoute(APIRoute):
             common.append(RateLimitExceeded)
         if self.takes_key:
             common += [KeyMissing] * (self.key == REQUIRED) + [KeyReused, KeyInFlight, KeyExpired]
-            said = {"parameters": [key_parameter(required=self.key == REQUIRED)], **said}
         self.responses = joined(problems(*common), self.responses)
         terms = {TRAFFIC: self.traffic.value} | ({KEY: self.key} if self.key else {})
-        self.openapi_extra = {"x-permission": policy.words, **said, **terms}
+        self.openapi_extra = {
+            "x-permission": policy.words,
+            **self._headers(policy),
+            **said,
+            **terms,
+        }
+
+    def _headers(self, policy: Policy) -> dict[str, Any]:
+        """Describe the headers that the framework does not know of: they are read elsewhere."""
+        taken = [clinic_parameter()] if policy.asks_where else []
+        if self.takes_key:
+            taken.append(key_parameter(required=self.key == REQUIRED))
+        return {"parameters": taken} | ({"security": SIGNED_IN} if self.asks_who else {})
 
     @override
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

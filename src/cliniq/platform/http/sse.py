@@ -37,7 +37,18 @@ RESPONSES = problems(RateLimitExceeded, DependencyUnavailable) | {
     200: {
         "description": "`data` of each event is a frame as `/asyncapi.json` describes it; `id` is"
         " what `Last-Event-ID` resumes from; comments keep the stream alive.",
-        "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+        "content": {
+            MEDIA_TYPE: {
+                "itemSchema": {  # as FastAPI describes streams of its own
+                    "type": "object",
+                    "required": ["data"],
+                    "properties": {
+                        "data": {"type": "string", "contentMediaType": "application/json"},
+                        "id": {"type": "string"},
+                    },
+                }
+            }
+        },
     }
 }
 
@@ -113,6 +124,11 @@ class Following(Policy):
     @override
     def words(self) -> str:
         return self.guard.words
+
+    @property
+    @override
+    def asks_where(self) -> bool:
+        return self.guard.asks_where
 
     @property
     @override

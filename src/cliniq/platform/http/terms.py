@@ -1,12 +1,24 @@
 """The terms of a route beside who may: what its traffic counts as, and whether it takes a key."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from cliniq.platform.http.traffic import Traffic
 from cliniq.platform.idempotency import HEADER, LONGEST_KEY
 
 TRAFFIC, KEY, LARGEST = "x-traffic", "x-idempotency", "x-largest-body"
+CLINIC = "X-Clinic-Id"
+SIGNED_IN: list[dict[str, list[str]]] = [{"bearer": []}]
+SCHEMES: Mapping[str, Any] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The `access_token` of a sign-in; it lasts for minutes.",
+    }
+}
 REQUIRED, OPTIONAL = "required", "optional"
+# Blanks at either end are no part of a header's value, whoever has sent them.
+PRINTABLE = "^[!-~]([ -~]*[!-~])?$"
 
 
 def terms(
@@ -51,5 +63,17 @@ def key_parameter(*, required: bool) -> dict[str, Any]:
         "required": required,
         "description": "Of your own choice, new for every new request; the same when you ask again."
         " The first answer is given again for 24 hours, with `Idempotency-Replayed: true`.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
+        "schema": {"type": "string", "pattern": PRINTABLE, "maxLength": LONGEST_KEY},
+    }
+
+
+def clinic_parameter() -> dict[str, Any]:
+    """Describe the header that names the acting clinic to OpenAPI."""
+    return {
+        "name": CLINIC,
+        "in": "header",
+        "required": False,
+        "description": "The clinic in which you act; by default the one that your sign-in began in."
+        " A clinic that you are not in does not exist for you.",
+        "schema": {"type": "string", "format": "uuid"},
     }
