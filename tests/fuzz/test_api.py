@@ -1,0 +1,61 @@
+"""Whatever a stranger sends, the API does what its document says: with all phases of schemathesis.
+
+What is tried, by whom and with which words, is in `tried`, `callers` and `town`.
+"""
+
+import asyncio
+
+import pytest
+
+from cliniq.app import House, build_app
+from tests.fuzz import sizes
+from tests.fuzz.bridge import Bridge
+from tests.fuzz.conftest import NO_RANDOM
+from tests.fuzz.town import Town
+from tests.fuzz.tried import Tried, is_within, try_all
+from tests.journeys.conftest import Note
+from tests.platform.wire import operations
+
+pytestmark = NO_RANDOM
+
+NAMES = [str(each) for each in operations()]
+EMPTY = {"GET /api/v1/demo"}  # there is no demo, and it says so
+MOST = 0.5  # of what is allowed: the rest are others' things, spent tokens, forged codes
+
+
+@pytest.fixture(scope="module")
+async def tried(open_town: tuple[House, Town]) -> Tried:
+    """What came of trying everything."""
+    house, town = open_town
+    app = build_app(house, "http://cliniq.test")
+    return await asyncio.to_thread(try_all, app.openapi(), Bridge(app), town)
+
+
+@pytest.mark.parametrize("operation", NAMES)
+async def test_operation_does_what_the_document_says(tried: Tried, operation: str) -> None:
+    findings = tried.findings.get(operation, [])
+    assert not findings, "\n\n".join(map(str, findings))
+
+
+async def test_stranger_has_tried_all_there_is(tried: Tried, note: Note) -> None:
+    assert tried.statuses.keys() == set(NAMES)
+    assert not tried.errors, tried.errors
+    counted = [statuses.total() for statuses in tried.statuses.values()]
+    note(
+        f"{sizes.EXAMPLES} examples of an operation, and its bounds",
+        operations=len(counted),
+        requests=sum(counted),
+        fewest_of_an_operation=min(counted),
+        findings=sum(map(len, tried.findings.values())),
+        answers_over_500=tried.broken(),
+        done_or_refused_by_a_rule=f"{tried.share_within:.0%} of what is allowed",
+    )
+
+
+async def test_stranger_has_been_behind_every_door(tried: Tried) -> None:
+    assert set(tried.unreached()) == EMPTY, tried.table()
+
+
+async def test_most_of_what_is_allowed_is_done_or_refused_by_a_rule(tried: Tried) -> None:
+    assert tried.share_within >= MOST, tried.table()
+    assert not is_within(401)
