@@ -13,13 +13,16 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from cliniq.app import build_app
 from cliniq.domains.checkin.schemas import ScanIn
 from cliniq.domains.identity.schemas import RefreshIn, SignInIn
+from cliniq.domains.intake.schemas import FileName
 from cliniq.kernel.ids import new_id
 from cliniq.platform.http.fields import Day, Instant, Line, LongLine
 from tests.platform.chance import STEADY
 from tests.platform.wire import NO_DAYS, NO_INSTANTS
 
 ODD = st.text(
-    st.sampled_from("a@.- \t\n\r\x00\x1c\x7f\x85\xa0\u1680\u2003\u2028\u2029\u202f\u3000\ufeffé😀"),
+    st.sampled_from(
+        "a@.-/\\ \t\n\r\x00\x1c\x7f\x85\xa0\u1680\u2003\u2028\u2029\u202f\u3000\ufeffé😀"
+    ),
     max_size=6,
 )
 TEXTS = ODD | st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -44,10 +47,13 @@ def is_said(kind: Any, value: object) -> bool:
 @example("\u3000\xa0")
 @example("\x85")
 @example("a\u2028b")
+@example("a/b")
+@example("a\\b")
 @STEADY
 def test_line_is_read_exactly_where_the_document_allows_it(text: str) -> None:
     assert is_read(Line, text) == is_said(Line, text)
     assert is_read(LongLine, text) == is_said(LongLine, text)
+    assert is_read(FileName, text) == is_said(FileName, text)
 
 
 @given(TEXTS)
@@ -67,7 +73,7 @@ def test_line_without_ink_or_of_more_than_one_line_is_refused(text: str) -> None
     assert not is_read(Line, text)
 
 
-@pytest.mark.parametrize(("kind", "most"), [(Line, 200), (LongLine, 500)])
+@pytest.mark.parametrize(("kind", "most"), [(Line, 200), (LongLine, 500), (FileName, 100)])
 def test_line_is_as_long_as_the_document_says_and_loses_its_blanks(kind: Any, most: int) -> None:
     assert TypeAdapter(kind).json_schema()["maxLength"] == most
     assert is_read(kind, "x" * most)

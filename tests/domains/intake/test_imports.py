@@ -428,6 +428,7 @@ async def test_file_that_cannot_be_imported_is_refused_before_it_is_kept(
         (body, "?file_name=a/b.csv", 422, "REQUEST_INVALID"),
         (body, '?file_name=a.csv&reading={"columns":{"x":"y"}}', 409, "READING_INVALID"),
         (body, "?file_name=a.csv&reading=x", 409, "READING_INVALID"),
+        (b"", "?file_name=a.csv", 422, "REQUEST_INVALID"),
         (b"x" * ((16 << 20) + 1), "?file_name=a.csv", 413, "PAYLOAD_TOO_LARGE"),
     ):
         answer = await client.post(f"{PATH}/import{query}", content=sent, headers=headers)

@@ -2,9 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StringConstraints
 
-from cliniq.platform.http.fields import Line
+from cliniq.platform.http.fields import STORABLE, line_without
 
-FileName = Annotated[Line, StringConstraints(max_length=100, pattern=r"^[^\x00-\x1f/\\]+$")]
-ReadingText = Annotated[str, StringConstraints(max_length=8_000, pattern=r"^[^\x00]*$")]
+FileName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=100, pattern=line_without(r"/\\")),
+    AfterValidator(str.strip),
+]
+ReadingText = Annotated[str, StringConstraints(max_length=8_000, pattern=STORABLE)]

@@ -60,15 +60,25 @@ Instant: TypeAlias = Annotated[
     AwareDatetime, AfterValidator(_to_utc), _written_as(_INSTANT), _said_as(_INSTANT)
 ]
 Day: TypeAlias = Annotated[date, _written_as(_DAY), _said_as(_DAY)]
-_TYPED = rf"^[^{_CONTROLS}]*[^{UNSEEN}][^{_CONTROLS}]*$"
+
+
+def line_without(others: str) -> str:
+    """Write the pattern of one line with something to be seen in it, and without others.
+
+    Shape: `others` as they stand in a class of a pattern.
+    """
+    kept = rf"[^{_CONTROLS}{others}]*"
+    return rf"^{kept}[^{UNSEEN}{others}]{kept}$"
+
+
 # One line of text that a person typed, with something to be seen in it.
 Line: TypeAlias = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=200, pattern=_TYPED),
+    StringConstraints(min_length=1, max_length=200, pattern=line_without("")),
     AfterValidator(str.strip),
 ]
 LongLine: TypeAlias = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=500, pattern=_TYPED),
+    StringConstraints(min_length=1, max_length=500, pattern=line_without("")),
     AfterValidator(str.strip),
 ]

@@ -137,6 +137,7 @@ class GuardedRoute(APIRoute):
         self.traffic = traffic_of(method, said, is_public=is_public)
         self.key = said.get(KEY, OPTIONAL if method == "POST" else "")
         self.takes_key = self.key in {REQUIRED, OPTIONAL}
+        self.takes_file = LARGEST in said
         self.largest = said.get(LARGEST, LARGEST_BODY_BYTES)
         if self.takes_key and policy.gives is not Unit:
             raise TypeError(f"{self.path}: keeps no answer; say why with terms(no_key=...)")
@@ -185,6 +186,7 @@ class GuardedRoute(APIRoute):
             try:
                 request.ensure_bounded()
                 given = await reader.read(request)
+                await self._ensure_file(request)
                 asked = await self._asked(request) if self.takes_key else None
             except (Problem, RequestValidationError, HTTPException) as error:
                 await self._count(request, None)  # who is refused early is counted all the same
@@ -225,6 +227,14 @@ class GuardedRoute(APIRoute):
             raise
         assert response is not None  # noqa: S101 - nothing is put off twice
         return response
+
+    async def _ensure_file(self, request: StrictRequest) -> None:
+        """Refuse a request without the file that it should be; a body of nothing is none.
+
+        Raises: RequestValidationError, which is answered as REQUEST_INVALID.
+        """
+        if self.takes_file and not await request.body():
+            raise RequestValidationError([{"type": "missing", "loc": ("body",)}])
 
     async def _asked(self, request: StrictRequest) -> Asked | None:
         """Read the key that came with a request, and tell the request from every other.
