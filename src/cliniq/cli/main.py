@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from cliniq import __version__
 from cliniq import app as composition
 from cliniq.cli import archives, checks, facts, server, work
+from cliniq.cli import simulate as simulation
 from cliniq.cli.crews import CrewFailed
 from cliniq.cli.imports import import_commands
 from cliniq.cli.jobs import jobs_commands
@@ -36,6 +38,8 @@ from cliniq.platform.settings import SettingsRefused, load_settings
 from cliniq.platform.source import database_urls, owner_of
 from cliniq.platform.staffing import Bounds
 from cliniq.platform.telemetry import configure_logs
+from cliniq.simulation.server import ServerRefused
+from cliniq.simulation.wire import ServerGone
 
 REFUSALS = (
     SettingsRefused,
@@ -44,6 +48,8 @@ REFUSALS = (
     LeaseRefused,
     RealInstallation,
     server.StartRefused,
+    ServerGone,
+    ServerRefused,
 )
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Cliniq runs clinics.")
@@ -133,6 +139,43 @@ def worker(
 def work_member(line: int) -> None:
     """Work as one of a crew; its supervisor starts it."""
     _run(work.work_as_member(line))
+
+
+@cli.command()
+def simulate(
+    day: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="The day to play.")
+    ] = None,
+    server_url: Annotated[
+        str | None,
+        typer.Option(
+            "--server", help="Of a server that reads CLINIQ_CLINIC_CLOCK; else one's own."
+        ),
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(min=0, max=100_000, help="Times as fast as life at most; 0: no bound.")
+    ] = 600,
+    seed: Annotated[int, typer.Option(help="One seed is one story.")] = 1,
+    people: Annotated[
+        int, typer.Option(min=1, max=160, help="Visits of the two clinics that are made.")
+    ] = 120,
+    as_json: Annotated[bool, typer.Option("--json", help="Nothing but the summary.")] = False,  # noqa: FBT002 - typer's way to name a flag
+) -> None:
+    """Play a day of clinics through the public API, in a rehearsal, and count what went wrong.
+
+    With --from, the visits of that day in the database that the settings name; without, two clinics
+    in a database that is thrown away. People are signed in by this command, not by passwords.
+    """
+    wanted = simulation.Wanted(
+        day.date() if day else None,
+        server_url,
+        speed,
+        seed,
+        people,
+        fresh=day is None and server_url is None,
+        as_json=as_json,
+    )
+    _run(simulation.simulate(wanted))
 
 
 @cli.command()

@@ -258,3 +258,8 @@ def _make_secret(file: Path) -> None:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def inherited(changes: Mapping[str, str]) -> dict[str, str]:
+    """Give this process' environment to a program that it starts, with settings of its own."""
+    return {**os.environ, **changes}  # noqa: TID251 - handed on as it is, and not read

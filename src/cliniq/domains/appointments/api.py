@@ -23,7 +23,7 @@ from cliniq.domains.appointments.service import (
     reschedule,
     transition,
 )
-from cliniq.domains.appointments.store import list_own, next_start
+from cliniq.domains.appointments.store import list_booked, list_own, next_start
 
 __all__ = [
     "AT_ONCE",
@@ -39,6 +39,7 @@ __all__ = [
     "bounds_of_day",
     "cancel",
     "get_appointment",
+    "list_booked",
     "list_own",
     "next_start",
     "open_for",

@@ -36,6 +36,17 @@ async def find(unit: ReadUnit, appointment_id: UUID) -> Appointment | None:
     select appointment_id, patient_id, practitioner_id, site_id, visit_type, starts_at, ends_at,
         status, version
     from appointment
+    where starts_at >= $1 and starts_at < $2 and status in ('booked', 'confirmed')
+    order by starts_at, appointment_id
+""")
+async def list_booked(unit: ReadUnit, from_at: datetime, to_at: datetime) -> list[Appointment]:
+    """List all visits of the clinic that are still to come, earliest first: of a day, say."""
+
+
+@sql("""
+    select appointment_id, patient_id, practitioner_id, site_id, visit_type, starts_at, ends_at,
+        status, version
+    from appointment
     where site_id = $1 and starts_at >= $2 and starts_at < $3
         and (starts_at, appointment_id) > ($4, $5) and ($6::text is null or status = $6)
     order by starts_at, appointment_id

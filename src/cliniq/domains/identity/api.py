@@ -6,7 +6,9 @@ from cliniq.domains.identity.service import (
     SignInDesk,
     enrol,
     enrol_all,
+    issue_token,
     open_account,
+    sign_in_actors,
     start_session,
 )
 from cliniq.domains.identity.store import find_account, find_person
@@ -23,6 +25,8 @@ __all__ = [
     "enrol_all",
     "find_account",
     "find_person",
+    "issue_token",
     "open_account",
+    "sign_in_actors",
     "start_session",
 ]

@@ -22,6 +22,7 @@ from cliniq.platform.denials import remember_security_event
 from cliniq.platform.limits import Hit, Limits
 from cliniq.platform.live import Hub
 from cliniq.platform.passwords import Passwords
+from cliniq.platform.rehearsal import ensure_rehearsal
 from cliniq.platform.signing import Keyring
 from cliniq.platform.tokens import LIFE, AccessTokens
 
@@ -29,6 +30,7 @@ TRIES_OF_ONE = "10/minute"  # of one account from one address: strangers lock ou
 SIGN_INS_PER_ACCOUNT = "100/minute"
 SIGN_INS_PER_ADDRESS = "300/minute"  # a waiting room may share one
 REFRESH = "refresh-token"
+NO_PASSWORD = "none"  # noqa: S105 - what no password is the hash of
 
 # Port: the rooms above know memberships; the composition root fills it.
 HintsOf = Callable[[ReadUnit, UUID], Awaitable[Hints]]
@@ -149,6 +151,33 @@ def _signed_in(desk: SignInDesk, person: Person, claim: RefreshClaim, hints: Hin
         person.given_name,
         person.family_name,
     )
+
+
+async def sign_in_actors(
+    database: Database, person_ids: Sequence[UUID]
+) -> list[tuple[PersonId, SessionId]]:
+    """Sign people of a rehearsal in, in order, without asking for a password: they are played.
+
+    Thousands of password hashes would be most of a rehearsal. Who has no account gets one by which
+    nobody can sign in.
+    Raises: RealInstallation where somebody real may be seen.
+    """
+    await ensure_rehearsal(database)
+    sessions = [new_id() for _ in person_ids]
+    async with open_unit(database, PlatformScope("sign actors in")) as unit:
+        people = list(person_ids)
+        addresses = [f"{each}@rehearsal.invalid" for each in people]
+        await store.add_accounts(unit, people, addresses, [NO_PASSWORD] * len(people))
+        await store.add_sessions(unit, people, sessions, unit.wall, unit.wall + SESSION_LIFE)
+    pairs = zip(people, sessions, strict=True)
+    return [(PersonId(person_id), SessionId(session_id)) for person_id, session_id in pairs]
+
+
+def issue_token(
+    desk: SignInDesk, person_id: PersonId, session_id: SessionId, *, is_staff: bool
+) -> str:
+    """Sign an access token for a sign-in that is there; whoever holds the desk holds the key."""
+    return desk.tokens.issue({"sub": str(person_id), "sid": str(session_id), "staff": is_staff})
 
 
 async def enrol(unit: Unit, person: Person) -> None:

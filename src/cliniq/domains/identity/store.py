@@ -66,6 +66,32 @@ async def add_session(
 
 
 @sql("""
+    insert into account (person_id, email, password_hash)
+    select * from unnest($1::uuid[], $2::text[], $3::text[])
+    on conflict (person_id) do nothing
+""")
+async def add_accounts(
+    unit: Unit, person_ids: list[UUID], emails: list[str], password_hashes: list[str]
+) -> None:
+    """Write accounts of those who have none."""
+
+
+@sql("""
+    insert into session (person_id, session_id, created_at, refreshed_at, expires_at)
+    select person_id, session_id, $3, $3, $4
+    from unnest($1::uuid[], $2::uuid[]) as given (person_id, session_id)
+""")
+async def add_sessions(
+    unit: Unit,
+    person_ids: list[UUID],
+    session_ids: list[UUID],
+    at: datetime,
+    expires_at: datetime,
+) -> None:
+    """Write a sign-in of each."""
+
+
+@sql("""
     select person_id, session_id, generation, expires_at, refreshed_at, ended_at
     from session join account using (person_id)
     where person_id = $1 and session_id = $2 and status = 'active'

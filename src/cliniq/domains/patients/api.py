@@ -5,6 +5,7 @@ from cliniq.domains.patients.models import (
     Admission,
     Details,
     Gender,
+    Guarded,
     Identifier,
     Newcomer,
     Outcome,
@@ -23,13 +24,14 @@ from cliniq.domains.patients.service import (
     register,
     register_dependant,
 )
-from cliniq.domains.patients.store import find_patients, list_known, list_own
+from cliniq.domains.patients.store import find_patients, list_guarded, list_known, list_own
 
 __all__ = [
     "AT_ONCE",
     "Admission",
     "Details",
     "Gender",
+    "Guarded",
     "Identifier",
     "Newcomer",
     "Outcome",
@@ -44,6 +46,7 @@ __all__ = [
     "find_by_mrns",
     "find_patients",
     "get_patient",
+    "list_guarded",
     "list_known",
     "list_own",
     "register",

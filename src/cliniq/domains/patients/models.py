@@ -162,6 +162,13 @@ class OwnPatient(Record, frozen=True):
     whose: Whose
 
 
+class Guarded(Record, frozen=True):
+    """A patient, and another patient of the clinic who acts for them."""
+
+    ward_id: UUID
+    guardian_id: UUID
+
+
 class Relationship(StrEnum):
     """By what right somebody acts for a patient."""
 

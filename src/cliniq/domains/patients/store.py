@@ -4,6 +4,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 from cliniq.domains.patients.models import (
+    Guarded,
     Identifier,
     Labelled,
     Numbered,
@@ -167,6 +168,17 @@ async def change_patient(unit: Unit, patient: Patient) -> None:
 """)
 async def list_own(unit: ReadUnit, person_id: UUID) -> list[OwnPatient]:
     """List the patients of a person's seat: themselves first, then those they act for."""
+
+
+@sql("""
+    select g.patient_id as ward_id, p.patient_id as guardian_id
+    from guardianship as g
+    join patient as p on p.clinic_id = g.clinic_id and p.person_id = g.guardian_id
+    where g.patient_id = any($1) and g.ended_at is null
+    order by g.patient_id, p.patient_id
+""")
+async def list_guarded(unit: ReadUnit, patient_ids: list[UUID]) -> list[Guarded]:
+    """List who of some patients has a guardian who is a patient here too."""
 
 
 @sql("""

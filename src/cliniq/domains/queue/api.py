@@ -1,7 +1,16 @@
 """The only door into the queue room."""
 
 from cliniq.domains.queue.errors import EntryNotFound, QueueEmpty, QueueNotFound, QueueOver
-from cliniq.domains.queue.models import Arrival, EntryStatus, Line, Place, QueueHead
+from cliniq.domains.queue.models import (
+    Arrival,
+    Board,
+    CalledTicket,
+    EntryStatus,
+    Line,
+    Place,
+    QueueHead,
+    QueueSnapshot,
+)
 from cliniq.domains.queue.rules import due_at
 from cliniq.domains.queue.service import (
     call_next,
@@ -17,6 +26,8 @@ from cliniq.domains.queue.store import list_own_places, list_places_of
 
 __all__ = [
     "Arrival",
+    "Board",
+    "CalledTicket",
     "EntryNotFound",
     "EntryStatus",
     "Line",
@@ -25,6 +36,7 @@ __all__ = [
     "QueueHead",
     "QueueNotFound",
     "QueueOver",
+    "QueueSnapshot",
     "call_next",
     "complete",
     "due_at",
