@@ -17,11 +17,13 @@ from cliniq.kernel.permissions import Role
 from cliniq.kernel.record import Record
 from cliniq.kernel.scope import PlatformScope, WorkScope
 from cliniq.platform.db import Unit, open_unit
+from cliniq.platform.rehearsal import ensure_rehearsal
 
 ZONE = "Europe/Vienna"
 FIRST, SLOT, A_DAY = timedelta(hours=8), timedelta(minutes=15), 32  # of a doctor
 FAMILIES = 0.12  # of all patients, who bring a child
 JOB = "build a town"
+BOOKED_BEFORE = timedelta(days=30)
 
 
 class Plan(Record, frozen=True):
@@ -58,7 +60,12 @@ FAMILY = (
 
 
 async def build(house: House, day: date, people: int, seed: int) -> None:
-    """Build the clinics where they are missing, and book so many people's visits of a day."""
+    """Build the clinics where they are missing, and book so many people's visits of a day.
+
+    Raises: RealInstallation where somebody real may be seen.
+    """
+    await ensure_rehearsal(house.entrance.database)
+    await appointments.open_for(house.entrance.database, day - BOOKED_BEFORE, day)
     share = -(-people // sum(len(each) for plan in TOWN for each in plan.doctors))
     for plan in TOWN:
         clinic_id = await _found(house, plan)
