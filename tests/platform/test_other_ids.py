@@ -29,7 +29,7 @@ async def send(
     ids: Mapping[str, str],
     **body: str,
 ) -> httpx2.Response:
-    content = json.dumps(operation.example(ids) | body) if operation.body else None
+    content = json.dumps(operation.example(ids) | body) if operation.body else operation.file
     return await client.request(
         operation.method,
         operation.url(ids),

@@ -56,6 +56,11 @@ class Operation:
         return first if re.fullmatch(r"[a-z-]+:[a-z-]+", first) else ""
 
     @property
+    def file(self) -> str | None:
+        """A body of an operation that takes a file; none for others."""
+        return MARK if self.takes_file else None
+
+    @property
     def is_for_patients(self) -> bool:
         return self.words.split(" or ")[-1] == "self"
 
