@@ -1,8 +1,8 @@
 """A clinic with enough going on in it that a stranger finds things in every state."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from typing_extensions import override
@@ -11,6 +11,8 @@ from cliniq.app import House
 from cliniq.domains.appointments import api as appointments
 from cliniq.domains.checkin import api as checkin
 from cliniq.domains.checkin.service import exchange
+from cliniq.domains.intake.models import ImportKind, StoredFile
+from cliniq.domains.intake.service import keep_file
 from cliniq.domains.queue import api as queue
 from cliniq.kernel.permissions import Permission, Role
 from cliniq.platform.http.system import all_problems
@@ -24,6 +26,7 @@ CHILDREN = 3
 LEAVERS = 2 * EXAMPLES + 20
 SLOT = timedelta(minutes=10)
 FIRST, SLOTS = timedelta(minutes=-110), 14  # of a doctor, all within the window of noon
+OTHERS = FAMILIES * (1 + CHILDREN) // SLOTS  # doctors, so that there is a time for everybody
 SECRET_OF_PAGE = "a secret that the page keeps"  # noqa: S105
 
 
@@ -49,57 +52,77 @@ def unlimited(house: House) -> House:
 class Town:
     """A clinic, who can ask in it, and the words that mean something in it.
 
-    `words`: by the name of a parameter or a property, real values for it.
+    `words`: by the name of a parameter or a property, real values for it. `proofs`: what nobody
+    hits upon, by the name under which a body holds it.
     """
 
     clinic: SomeClinic
     staff: Mapping[Role, Someone]
+    doctors: list[UUID]
+    leavers: list[Someone]  # each may sign out, once
     parents: list[Someone] = field(default_factory=list)
-    leavers: list[Someone] = field(default_factory=list)  # each may sign out, once
+    people: list[SomePatient] = field(default_factory=list)
+    visits: list[appointments.Appointment] = field(default_factory=list)
     words: dict[str, list[str]] = field(default_factory=dict)
+    proofs: dict[str, list[str]] = field(default_factory=dict)
+
+    def slots(self) -> Iterator[tuple[UUID, datetime]]:
+        """Go over the times of all doctors."""
+        for doctor in self.doctors:
+            for number in range(SLOTS):
+                yield doctor, NOON + FIRST + number * SLOT
 
 
 async def settle(house: House) -> Town:
     """Build a town: families with visits now and later, of whom half wait and some are seen."""
     clinic = await found_clinic(house)
     staff = {role: await clinic.member(role) for role in STAFF}
-    town = Town(clinic, staff, leavers=[await sign_up(house) for _ in range(LEAVERS)])
-    doctors = [clinic.practitioner_id]
-    slots = [FIRST + number * SLOT for number in range(SLOTS)]
-    while len(doctors) * SLOTS < FAMILIES * (1 + CHILDREN):
-        doctors.append(await clinic.practitioner())
-    free = [(doctor, slot) for doctor in doctors for slot in slots]
-    visits: list[appointments.Appointment] = []
-    people: list[SomePatient] = []
+    doctors = [clinic.practitioner_id, *[await clinic.practitioner() for _ in range(OTHERS)]]
+    town = Town(clinic, staff, doctors, [await sign_up(house) for _ in range(LEAVERS)])
+    slots = town.slots()
     for _ in range(FAMILIES):
-        someone, patient = await clinic.signed_in_patient()
-        town.parents.append(someone)
-        for each in [patient, *[await clinic.dependant(someone) for _ in range(CHILDREN)]]:
-            people.append(each)
-            doctor, slot = free.pop()
-            for day in (0, 2):
-                at = NOON + slot + timedelta(days=day)
-                visits.append(await clinic.book(each, at, minutes=10, practitioner_id=doctor))
+        await _move_in(town, slots)
     waiting = await _arrive(town, town.parents[::2])
     town.words = {
-        "patient_id": [str(each.patient_id) for each in people],
+        "patient_id": [str(each.patient_id) for each in town.people],
         "practitioner_id": list(map(str, doctors)),
         "site_id": [str(clinic.site.site_id)],
         "location_id": [str(clinic.point.check_in_point_id)],
-        "appointment_id": [str(each.appointment_id) for each in visits],
+        "appointment_id": [str(each.appointment_id) for each in town.visits],
         "entry_id": [str(each.entry_id) for each in waiting],
         "queue_id": sorted({str(each.queue_id) for each in waiting}),
+        "import_id": [await _import(clinic)],
         "X-Clinic-Id": [str(clinic.clinic_id)],
         "starts_at": [(NOON + timedelta(days=4, minutes=15 * n)).isoformat() for n in range(40)],
         "day": [NOON.date().isoformat()],
         "on_day": [NOON.date().isoformat()],
-        **await _proofs(house, clinic, town),
+        "code": sorted(kind.code for kind in all_problems()),
+        "token": [await _link(house, clinic)],
+        "email": [each.email for each in (*staff.values(), *town.parents)],
+        "password": [PASSWORD],
+        "refresh_token": [(await sign_up(house)).refresh_token for _ in range(EXAMPLES)],
+        "secret_hash": [checkin.hash_secret(SECRET_OF_PAGE)],
     }
+    town.proofs = await _proofs(house, clinic)
     return town
 
 
+async def _move_in(town: Town, slots: Iterator[tuple[UUID, datetime]]) -> None:
+    """Add a family, each with a visit now and another in two days."""
+    clinic = town.clinic
+    parent, patient = await clinic.signed_in_patient()
+    town.parents.append(parent)
+    for each in [patient, *[await clinic.dependant(parent) for _ in range(CHILDREN)]]:
+        town.people.append(each)
+        doctor, at = next(slots)
+        for day in (timedelta(), timedelta(days=2)):
+            town.visits.append(
+                await clinic.book(each, at + day, minutes=10, practitioner_id=doctor)
+            )
+
+
 async def _arrive(town: Town, parents: Sequence[Someone]) -> list[queue.Place]:
-    """Have families wait; the first ones are called, and one is being seen."""
+    """Have families wait; in each line two are called, and one of them is being seen."""
     clinic, point = town.clinic, town.clinic.point
     code = checkin.Code(
         checkin.CodeKind.PRINTED, clinic.clinic_id, point.check_in_point_id, point.key_id, 0
@@ -117,28 +140,25 @@ async def _arrive(town: Town, parents: Sequence[Someone]) -> list[queue.Place]:
     return places
 
 
-async def _proofs(house: House, clinic: SomeClinic, town: Town) -> dict[str, list[str]]:
-    """Make what only somebody has who was given it: codes, tokens, links, passwords."""
-    printed = clinic.code()
+async def _import(clinic: SomeClinic) -> str:
+    """Begin an import, which nobody goes on with."""
+    file = StoredFile("people.csv", "{}", b"given_name,family_name\nAnn,Tester\n")
+    async with clinic.unit(Permission.PATIENTS_IMPORT) as unit:
+        run = await keep_file(unit, ImportKind.PATIENTS, file)
+    return str(run.import_id)
+
+
+async def _link(house: House, clinic: SomeClinic) -> str:
+    """Keep a file, and sign a link to it."""
     name = new_name(clinic.clinic_id, "letter", suffix="txt")
     await house.entrance.storage.put(name, b"Dear reader")
     link = await house.entrance.storage.link(name, LONGEST_LINK)
-    return {
-        "code": [printed, *sorted(kind.code for kind in all_problems())],
-        "token": [link.rpartition("/")[2]],
-        "email": [each.email for each in (*town.staff.values(), *town.parents)],
-        "password": [PASSWORD],
-        "refresh_token": [(await sign_up(house)).refresh_token for _ in range(EXAMPLES)],
-        **await _pass(house, printed),
-    }
+    return link.rpartition("/")[2]
 
 
-async def _pass(house: House, code: str) -> dict[str, list[str]]:
-    """Exchange a code as a phone does."""
+async def _proofs(house: House, clinic: SomeClinic) -> dict[str, list[str]]:
+    """Read the code at the door, and exchange it, as a phone does."""
+    code, entrance = clinic.code(), house.entrance
     hashed = checkin.hash_secret(SECRET_OF_PAGE)
-    sold = await exchange(house.entrance.database, house.entrance.keyring, code, hashed)
-    return {
-        "scan_pass": [sold.scan_pass],
-        "scan_secret": [SECRET_OF_PAGE],
-        "secret_hash": [hashed],
-    }
+    sold = await exchange(entrance.database, entrance.keyring, code, hashed)
+    return {"code": [code], "scan_pass": [sold.scan_pass], "scan_secret": [SECRET_OF_PAGE]}

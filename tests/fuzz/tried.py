@@ -2,11 +2,12 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
+from uuid import UUID
 
 import schemathesis
 from schemathesis import Case, Config, GenerationMode, HookContext, Response
@@ -23,7 +24,8 @@ from tests.fuzz.town import Town
 
 Document = dict[str, Any]
 
-PROOFS = ("code", "scan_pass", "scan_secret")
+DAY_LIST = "GET /api/v1/appointments"
+ONE_OF = ("site_id", "practitioner_id", "patient_id")  # it is asked for
 MADE_UP = re.compile(r"[A-Za-z0-9_-]{1,200}")  # as the document has them
 OFTEN, SOMETIMES = 0.8, 0.4  # how probably a word that means something is put in for another
 # Rules between inputs, which OpenAPI has no words for: the refusal says them.
@@ -130,14 +132,15 @@ def try_all(document: Document, app: ASGIApp, town: Town, paths: str | None = No
     Blocks: to be called in a thread of its own; see `Bridge` for the application.
     """
     schema: BaseSchema = schemathesis.openapi.from_dict(
-        with_examples(document, town.words), config=settings_of(town.words)
+        with_examples(document, town.words), config=settings_of(town.words, town.proofs)
     )
     if paths:
         schema = schema.include(path_regex=paths)
     schema.app = app
     schema.auth.providers.append(Callers(town))
     schema.hook(filter_failure)
-    schema.hook(map_body_by(town.words))
+    schema.hook(map_body_by(town.proofs))
+    schema.hook(map_query_by(town.words))
     tried = Tried()
     for event in from_schema(schema).execute():
         tried.take(event)
@@ -154,29 +157,53 @@ def filter_failure(
     return said["code"] != "REQUEST_INVALID" or not set(said["errors"]) <= BETWEEN_INPUTS
 
 
-def map_body_by(words: Mapping[str, list[str]]) -> Callable[[HookContext, Any], Any]:
+def map_body_by(proofs: Mapping[str, list[str]]) -> Callable[[HookContext, Any], Any]:
     """Put real proofs where made-up ones stand, which nobody would hit upon.
 
     Nowhere else: a body may have one kind of them, and not another beside it.
     """
-    real = {name: cycle(words[name]) for name in PROOFS}
+    real = {name: cycle(values) for name, values in proofs.items()}
 
     def map_body(context: HookContext, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
-        sound = [name for name in PROOFS if MADE_UP.fullmatch(str(body.get(name) or ""))]
+        sound = [name for name in real if MADE_UP.fullmatch(str(body.get(name) or ""))]
         return body | {name: next(real[name]) for name in sound}
 
     return map_body
 
 
-def settings_of(words: Mapping[str, list[str]]) -> Config:
+def map_query_by(words: Mapping[str, list[str]]) -> Callable[[HookContext, Any], Any]:
+    """Ask for one of several where exactly one is to be asked for: it would seldom come about."""
+    real = cycle((name, value) for name in ONE_OF for value in words[name][:3])
+
+    def map_query(context: HookContext, query: Any) -> Any:
+        known = {name: query[name] for name in ONE_OF if name in (query or {})}
+        of_it = context.operation is not None and context.operation.label == DAY_LIST
+        if not of_it or not all(isinstance(each, str) and _is_id(each) for each in known.values()):
+            return query
+        name, value = next(real)
+        return {each: query[each] for each in query or {} if each not in known} | {name: value}
+
+    return map_query
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def settings_of(words: Mapping[str, list[str]], proofs: Iterable[str]) -> Config:
     """Set it up: the same tries every time, and words that mean something among the others."""
+    places = (("path", OFTEN), ("query", SOMETIMES), ("body", OFTEN))
+    others = {("body", name) for name in proofs} | {("query", name) for name in ONE_OF}
     parameters = {
         f"{place}.{name}": {"dictionary": name, "probability": often}
         for name in words
-        for place, often in (("path", OFTEN), ("query", SOMETIMES), ("body", OFTEN))
-        if (place, name) not in {("body", proof) for proof in PROOFS}
+        for place, often in places
+        if (place, name) not in others
     }
     parameters["header.X-Clinic-Id"] = {"dictionary": "X-Clinic-Id", "probability": 1.0}
     return Config.from_dict(
