@@ -35,6 +35,7 @@ KILLS = "tests/journeys/test_kills.py"
 SEVERED = "tests/journeys/test_severed.py"
 RELAY = "tests/platform/test_relay.py"
 PROMISES = "tests/journeys/test_promises.py"
+API = "tests/fuzz/test_api.py"
 STORM = "tests/journeys/test_storm.py"
 
 
@@ -148,6 +149,17 @@ PROOFS = (
         "A provider that hangs holds no connection to the database, and requests do not feel it.",
         ["tests/journeys/test_hanging.py"],
         "60 s",
+    ),
+    Proof(
+        "Whatever is sent to whichever operation, by everyone whom the document lets in and by "
+        "nobody, the API does what its document says: it never breaks, never ignores a sign-in, "
+        "takes what is allowed and refuses what is not.",
+        [API],
+    ),
+    Proof(
+        "Each of the checks that this rests on does notice its sin.",
+        ["tests/fuzz/test_sins.py"],
+        "9 sins",
     ),
 )
 

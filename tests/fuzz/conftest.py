@@ -16,10 +16,10 @@ __all__ = ["note"]
 NO_RANDOM = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def open_town(urls: Urls) -> AsyncIterator[tuple[House, Town]]:
     """A house without limits, with a town in it; its clocks stand at noon."""
     HANDS.reset()
-    async with house_of(urls, size=6) as house:
+    async with house_of(urls, size=4) as house:
         free = unlimited(house)
         yield free, await settle(free)

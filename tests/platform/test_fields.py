@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from cliniq.app import build_app
 from cliniq.domains.checkin.schemas import ScanIn
 from cliniq.domains.identity.schemas import RefreshIn, SignInIn
+from cliniq.domains.intake.http import LARGEST_FILE
 from cliniq.domains.intake.schemas import FileName
 from cliniq.kernel.ids import new_id
 from cliniq.platform.http.fields import Day, Instant, Line, LongLine
@@ -173,3 +174,10 @@ def test_document_names_the_types_of_what_is_no_json() -> None:
     assert pictures == {"image/svg+xml", "image/png"}
     assert types_of("/files/{token}") > {"text/csv", "application/pdf", "image/png"}
     assert types_of("/api/v1/queues/{queue_id}/events") == {"text/event-stream"}
+
+
+def test_document_says_that_a_file_is_not_empty_and_how_large_it_may_be() -> None:
+    body = build_app().openapi()["paths"]["/api/v1/patients/import"]["post"]["requestBody"]
+    schema = body["content"]["application/octet-stream"]["schema"]
+    assert body["required"]
+    assert (schema["minLength"], schema["maxLength"]) == (1, LARGEST_FILE)

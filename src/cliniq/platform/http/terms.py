@@ -40,7 +40,8 @@ def terms(
     if traffic:
         said[TRAFFIC] = traffic.value
     if largest_file:
-        file = {"schema": {"type": "string", "format": "binary", "maxLength": largest_file}}
+        bounds = {"minLength": 1, "maxLength": largest_file}
+        file = {"schema": {"type": "string", "format": "binary", **bounds}}
         said["requestBody"] = {"required": True, "content": {"application/octet-stream": file}}
         said[LARGEST] = largest_file
     return {"openapi_extra": said}
