@@ -209,6 +209,7 @@ def build_app(
     app.state.metrics = house.metrics if house is not None else Metrics()
     app.state.metrics_of_all = None
     app.state.stage = stage
+    app.state.reset_demo = None
     if house is not None:
         app.state.entrance = house.entrance
         app.state.sign_in_desk = house.desk

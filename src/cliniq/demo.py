@@ -1,9 +1,11 @@
 """The demo: a clinic with people in it, visits around now, and a few who already wait.
 
-A composition root of its own: it speaks to the rooms as their visitors do.
+A composition root of its own: it speaks to the rooms as their visitors do. What goes on around the
+visitors (`cliniq.simulation.show`) is played by others.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -27,10 +29,14 @@ from cliniq.platform.db import Database, Opening, Unit, open_unit
 from cliniq.platform.http.guards import Entrance, public
 from cliniq.platform.http.problems import problems
 from cliniq.platform.http.route import room
+from cliniq.platform.http.terms import terms
+from cliniq.platform.http.traffic import Traffic
 
 PASSWORD = "cliniq-demo"  # noqa: S105 - shown on the landing page of a demo, and nowhere else
 APP_NAME = "riverside-demo"
 STEP = timedelta(minutes=5)
+ANSWER_SECONDS = 0.3  # in which the answer to a click reaches its page
+RESET_SECONDS = 8
 
 
 class DemoAccount(Record, frozen=True):
@@ -59,11 +65,27 @@ class DemoClinic(Record, frozen=True):
     points: list[DemoPoint]
 
 
+class DemoBoard(Record, frozen=True):
+    """A waiting room's board, and the path to it."""
+
+    clinic_name: str
+    site_name: str
+    path: str
+
+
 class Stage(Record, frozen=True):
-    """What the landing page shows of a demo."""
+    """What the landing page shows of a demo. `runs`: others play, and a click begins anew."""
 
     accounts: list[DemoAccount]
     clinics: list[DemoClinic]
+    boards: Sequence[DemoBoard] = ()
+    runs: bool = False
+
+
+class Begun(Record, frozen=True):
+    """The demo begins anew: pages find it again by themselves, in a few seconds."""
+
+    seconds: int
 
 
 router = room("", "demo")
@@ -76,6 +98,23 @@ async def get_demo(door: Annotated[None, public("people of a play")], request: R
     if stage is None:
         raise NotFound
     return stage
+
+
+@router.post(
+    "/demo/resets",
+    status_code=202,
+    responses=problems(NotFound),
+    **terms(no_key="it begins anew, and twice is as good", traffic=Traffic.PUBLIC),
+)
+async def create_demo_reset(
+    door: Annotated[None, public("people of a play")], request: Request
+) -> Begun:
+    """Begin a demo anew: what anybody did in it is gone. Only where one is running."""
+    reset: Callable[[], None] | None = request.app.state.reset_demo
+    if reset is None:
+        raise NotFound
+    asyncio.get_running_loop().call_later(ANSWER_SECONDS, reset)
+    return Begun(RESET_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +145,39 @@ CAST = (
     _Role("Lucy", "Tran", "lucy@demo.cliniq", "Lucy, already waiting", waits=True),
     _Role("Karl", "Lund", "karl@demo.cliniq", "Karl, already waiting", waits=True),
 )
-DOCTOR = CAST[0]
+DOCTOR_NAME = "Dr. Mei Chen"
 
 
-async def set_stage(entrance: Entrance, desk: identity.SignInDesk) -> Stage:
+class Production(Record, frozen=True):
+    """A demo: what is shown of it, who sees to its visitors' patients, and how they get visits.
+
+    `doctor_id`: whom visitors play. `prompt` gives those visits who have none left.
+    """
+
+    stage: Stage
+    doctor_id: UUID
+    doctor_person_id: PersonId
+    staff: Sequence[tuple[PersonId, Role]]
+    prompt: Callable[[], Awaitable[None]]
+
+
+async def set_stage(entrance: Entrance, desk: identity.SignInDesk) -> Production:
     """Make the demo's clinic where it is missing, and visits around now for everyone in it.
 
     Idempotent: a second run adds only visits, for those who have none left.
     """
     director = await _Director.hire(entrance, desk)
-    place = await director.build()
-    for part in CAST:
-        if part.role is Role.PATIENT:
-            await director.give_visits(place, part)
-    return Stage([part.account for part in CAST if not part.waits], [director.show(place)])
+    place, staff = await director.build()
+
+    async def prompt() -> None:
+        for part in CAST:
+            if part.role is Role.PATIENT:
+                await director.give_visits(place, part)
+
+    await prompt()
+    stage = Stage([part.account for part in CAST if not part.waits], [director.show(place)])
+    doctor = next(person for person, role in staff if role is Role.DOCTOR)
+    return Production(stage, place.doctor_id, doctor, staff, prompt)
 
 
 class _Place(Record, frozen=True):
@@ -139,16 +197,17 @@ class _Director:
     entrance: Entrance
     desk: identity.SignInDesk
     password_hash: str
+    callers: dict[str, Caller]
 
     @classmethod
     async def hire(cls, entrance: Entrance, desk: identity.SignInDesk) -> "_Director":
-        return cls(entrance, desk, await desk.passwords.hash(PASSWORD))
+        return cls(entrance, desk, await desk.passwords.hash(PASSWORD), {})
 
     @property
     def database(self) -> Database:
         return self.entrance.database
 
-    async def build(self) -> _Place:
+    async def build(self) -> tuple[_Place, list[tuple[PersonId, Role]]]:
         async with open_unit(self.database, PlatformScope("find the demo")) as unit:
             known = [each for each in await clinics.list_clinics(unit) if each.app_name == APP_NAME]
             people = [await self._person(unit, part) for part in CAST]
@@ -163,7 +222,12 @@ class _Director:
         async with self._as_admin(clinic_id, admin_id) as unit:
             if not await clinics.list_sites(unit):
                 await self._furnish(unit, people)
-            return await self._survey(unit, clinic_id, admin_id)
+            staff: list[tuple[PersonId, Role]] = [
+                (PersonId(person.person_id), part.role)
+                for part, person in zip(CAST, people, strict=True)
+                if part.role is not Role.PATIENT
+            ]
+            return await self._survey(unit, clinic_id, admin_id), staff
 
     async def _person(self, unit: Unit, part: _Role) -> identity.Account:
         account = await identity.find_account(unit, part.email)
@@ -204,7 +268,7 @@ class _Director:
         )
         doctor = people[0]
         await access.add_practitioner(
-            unit, access.Practitioner(new_id(), doctor.person_id, "Dr. Mei Chen")
+            unit, access.Practitioner(new_id(), doctor.person_id, DOCTOR_NAME)
         )
         for part, person in zip(CAST, people, strict=True):
             if part.role is Role.PATIENT:
@@ -223,16 +287,13 @@ class _Director:
         sites = await clinics.list_sites(unit)
         points = await clinics.list_points(unit)
         doctors = await access.list_practitioners(unit)
-        return _Place(clinic_id, admin_id, sites[0], points[0], doctors[0].practitioner_id)
+        doctor_id = next(each.practitioner_id for each in doctors if each.name == DOCTOR_NAME)
+        site = next(each for each in sites if each.site_id == points[0].site_id)
+        return _Place(clinic_id, admin_id, site, points[0], doctor_id)
 
     async def give_visits(self, place: _Place, part: _Role) -> None:
         """Book whoever has nothing left to check in for, and send those who wait to the door."""
-        async with open_unit(self.database, PlatformScope("sign the cast in")) as unit:
-            account = await identity.find_account(unit, part.email)
-        assert account is not None  # noqa: S101 - the stage is built
-        session = await identity.start_session(self.desk, account)
-        claims = self.desk.tokens.read(session.access_token) or {}
-        caller = Caller(PersonId(account.person_id), SessionId(UUID(claims["sid"])))
+        caller = self.callers.get(part.email) or await self._sign_in(part)
         async with self._as(place, caller) as unit:
             own = await patients.list_own(unit, caller.person_id)
             now = unit.now
@@ -245,6 +306,16 @@ class _Director:
         if part.waits and not any(each.status == "checked_in" for each in visits):
             async with self._as(place, caller) as unit:
                 await checkin.scan(unit, self._code(place), everyone=True)
+
+    async def _sign_in(self, part: _Role) -> Caller:
+        async with open_unit(self.database, PlatformScope("sign the cast in")) as unit:
+            account = await identity.find_account(unit, part.email)
+        assert account is not None  # noqa: S101 - the stage is built
+        session = await identity.start_session(self.desk, account)
+        claims = self.desk.tokens.read(session.access_token) or {}
+        caller = Caller(PersonId(account.person_id), SessionId(UUID(claims["sid"])))
+        self.callers[part.email] = caller
+        return caller
 
     def _as(self, place: _Place, caller: Caller) -> Opening[Unit]:
         seat = self.entrance.directory.seat_of_self(caller, place.clinic_id, strict=True)

@@ -25,6 +25,8 @@ GET /api/v1/queues/{queue_id}/events = live
 POST /api/v1/appointments/check-in/scans = scan
 POST /api/v1/appointments/check-in/scan-qr = scan
 GET /api/v1/demo = public
+POST /api/v1/demo/resets = public
+GET /board = public
 GET / = public
 GET /c/{code} = public
 GET /files/{token} = public
@@ -37,6 +39,7 @@ GET /metrics = network
 """
 # Every POST: what it says of keys.
 KEYS = """
+POST /api/v1/demo/resets = none: it begins anew, and twice is as good
 POST /api/v1/auth/login = none: a sign-in is never given twice
 POST /api/v1/auth/refresh = none: a sign-in is never given twice
 POST /api/v1/auth/logout = none: a sign-in is never given twice

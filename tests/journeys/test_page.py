@@ -34,7 +34,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serve
     zone.parent.mkdir(parents=True)
     zone.write_bytes((resources.files("tzdata") / "zoneinfo" / zone_at_noon()).read_bytes())
     settings = {"PYTHONTZPATH": str(folder / "zones")}
-    async with Installation(folder, settings).running("up", "--demo") as served:
+    async with Installation(folder, settings).running("up", "--demo", "--pace", "0") as served:
         yield served
 
 

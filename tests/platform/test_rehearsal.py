@@ -18,6 +18,7 @@ from cliniq.platform.rehearsal import (
     is_rehearsal,
     load_clocks,
     mark,
+    wipe,
 )
 from cliniq.platform.settings import SettingsRefused, load_settings
 from cliniq.platform.source import Urls
@@ -117,3 +118,47 @@ async def test_process_with_a_dial_refuses_a_database_that_is_no_rehearsal(
         "cliniq: This database is not marked as a rehearsal: its clinic time is not turned, and"
         " nothing is played in it."
     )
+
+
+# Emptied
+
+
+async def test_installation_is_never_emptied(new_urls: Urls) -> None:
+    assert new_urls.owner
+    connection = await asyncpg.connect(new_urls.owner)
+    try:
+        await connection.execute(FOUND, new_id())
+        with pytest.raises(RealInstallation):
+            await wipe(new_urls.owner)
+        assert await connection.fetchval("select count(*) from clinic") == 1
+    finally:
+        await connection.close()
+
+
+async def test_rehearsal_that_is_emptied_is_as_on_its_first_day(new_urls: Urls) -> None:
+    assert new_urls.owner
+    await mark(new_urls.owner)
+    connection = await asyncpg.connect(new_urls.owner)
+    try:
+        before = await counts(connection)
+        for _ in range(2):
+            await connection.execute(FOUND, new_id())
+            await connection.execute("insert into person values (gen_random_uuid(), 'A', 'B')")
+            await wipe(new_urls.owner)
+            assert await counts(connection) == before
+    finally:
+        await connection.close()
+    async with house_of(new_urls) as house:
+        await ensure_rehearsal(house.entrance.database)
+
+
+async def counts(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
+    """How many rows every table has."""
+    tables = await connection.fetch(
+        "select relname from pg_class where relkind in ('r', 'p') and not relispartition"
+        " and relnamespace = 'public'::regnamespace order by relname"
+    )
+    return {
+        row["relname"]: await connection.fetchval(f"select count(*) from {row['relname']}")  # noqa: S608
+        for row in tables
+    }

@@ -93,10 +93,14 @@ def _say(sentence: str) -> None:
 
 @cli.command()
 def up(
-    demo: Annotated[bool, typer.Option(help="Fill it with a clinic to play with.")] = False,  # noqa: FBT002 - typer's way to name a flag
+    demo: Annotated[bool, typer.Option(help="Fill it with clinics to play with.")] = False,  # noqa: FBT002 - typer's way to name a flag
+    pace: Annotated[
+        float,
+        typer.Option(min=0, max=600, help="Of a demo: times as fast as life; 0 stands still."),
+    ] = 10,
 ) -> None:
     """Migrate and serve, on the embedded PostgreSQL unless CLINIQ_DATABASE_URL names another."""
-    _run(server.up(demo=demo))
+    _run(server.up(demo=demo, pace=pace))
 
 
 @cli.command()

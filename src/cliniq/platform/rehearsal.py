@@ -12,6 +12,10 @@ from cliniq.platform.db import Database, open_read_unit
 from cliniq.platform.settings import Settings, SettingsRefused
 
 CLINICS_ALREADY = "CQ409"
+# What the schema is made of, and what its processes hold; all else has happened in it.
+KEPT = (
+    "job_pace live_epoch partitioned process rehearsal relay relay_lease role_grant schema_step"
+).split()
 
 
 class RealInstallation(Exception):
@@ -32,6 +36,27 @@ async def mark(owner_url: str) -> None:
         raise RealInstallation(
             "This database has clinics and is no rehearsal: nothing is played in it."
         ) from None
+    finally:
+        await connection.close()
+
+
+async def wipe(owner_url: str) -> None:
+    """Empty a rehearsal: all that happened in it is gone, and it is one still.
+
+    Raises: RealInstallation where the database is not marked.
+    """
+    connection = await asyncpg.connect(owner_url)
+    try:
+        if not await connection.fetchval("select exists (select from rehearsal)"):
+            raise RealInstallation("This database is not marked as a rehearsal: it is not emptied.")
+        tables = await connection.fetch(
+            "select quote_ident(relname) as name from pg_class"
+            " where relkind in ('r', 'p') and not relispartition"
+            " and relnamespace = 'public'::regnamespace and relname <> all($1)",
+            KEPT,
+        )
+        names = ", ".join(row["name"] for row in tables)
+        await connection.execute(f"truncate {names} restart identity")
     finally:
         await connection.close()
 

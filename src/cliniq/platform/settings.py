@@ -168,6 +168,13 @@ class Settings(BaseModel):
         return self.public_url or f"http://{self.host}:{self.port}"
 
     @property
+    def own_address(self) -> str:
+        """Say where this process reaches itself."""
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - seen, not bound
+        host = everywhere.get(self.host, f"[{self.host}]" if ":" in self.host else self.host)
+        return f"http://{host}:{self.port}"
+
+    @property
     def backends(self) -> Backends:
         """Say what stands behind the process besides PostgreSQL."""
         return Backends(

@@ -1,6 +1,6 @@
 """Who plays: the people of a rehearsal's clinics who have something to do on a day, signed in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -23,23 +23,43 @@ JOB = "rehearse"
 NOBODY = Actor(PersonId(UUID(int=0)), SessionId(UUID(int=0)))
 
 
-async def list_companies(house: House, day: date) -> list[Company]:
+async def list_companies(house: House, day: date, without: Collection[UUID] = ()) -> list[Company]:
     """List the clinics of the rehearsal that see anybody on a day, by name.
 
+    `without`: practitioners whose visits are not played, since somebody else sees to them.
     Raises: RealInstallation where somebody real may be seen.
     """
     async with open_read_unit(house.entrance.database, PlatformScope(JOB)) as unit:
         known = await clinics.list_clinics(unit)
-    found = [await _company(house, each, day) for each in known]
+    found = [await _company(house, each, day, without) for each in known]
     return [each for each in found if each.visits]
 
 
-async def _company(house: House, clinic: clinics.Clinic, day: date) -> Company:
+async def list_places(house: House) -> list[tuple[clinics.Clinic, dict[UUID, Place]]]:
+    """List the sites of all clinics, by name."""
+    async with open_read_unit(house.entrance.database, PlatformScope(JOB)) as unit:
+        known = await clinics.list_clinics(unit)
+    found = []
+    for each in known:
+        scope = WorkScope(ClinicId(each.clinic_id), JOB)
+        async with open_read_unit(house.entrance.database, scope) as unit:
+            found.append((each, await _places(house, unit)))
+    return found
+
+
+async def _company(
+    house: House, clinic: clinics.Clinic, day: date, without: Collection[UUID]
+) -> Company:
     clinic_id = ClinicId(clinic.clinic_id)
     async with open_read_unit(house.entrance.database, WorkScope(clinic_id, JOB)) as unit:
         places = await _places(house, unit)
         doctors = await access.list_practitioners(unit)
-        booked = await appointments.list_booked(unit, *_bounds(day, ZoneInfo(clinic.zone)))
+        bounds = _bounds(day, ZoneInfo(clinic.zone))
+        booked = [
+            each
+            for each in await appointments.list_booked(unit, *bounds)
+            if each.practitioner_id not in without
+        ]
         people, families = await _people(unit, booked)
     visits = _visits(clinic, booked, doctors, places)
     if not visits:

@@ -65,7 +65,7 @@ class Deed:
         return self._keys[self._asked - 1]
 
 
-class _Room:
+class Room:
     """A doctor at work."""
 
     def __init__(self, doctor: Doctor, shift: Shift, begins: datetime, break_at: datetime) -> None:
@@ -87,14 +87,14 @@ class Day:
         self._due: list[Deed] = []
         self._number = 0
         self._moved: set[UUID] = set()
-        self._parts: dict[UUID, tuple[str, Part]] = {}  # by visit
+        self.parts: dict[UUID, tuple[str, Part]] = {}  # by visit
         self._here: dict[UUID, UUID] = {}  # entry of a visit that has been checked in
-        self._visits: dict[UUID, UUID] = {}  # visit of an entry
-        self._booked = {each.appointment_id: each for each in company.visits}
+        self.visits_of: dict[UUID, UUID] = {}  # visit of an entry
+        self.booked = {each.appointment_id: each for each in company.visits}
         self._ended: dict[UUID, str] = {}  # how visits must have ended
         self._busy: dict[UUID, datetime] = {}  # until when patients are seen
-        self._rooms: dict[UUID, _Room] = {}
-        self._boards: dict[UUID, Boards] = {}
+        self.rooms: dict[UUID, Room] = {}
+        self.boards: dict[UUID, Boards] = {}
         self._outages: Sequence[Outage] = ()
         self.boards_missed = 0
 
@@ -170,18 +170,18 @@ class Day:
             for stranger in draw_strangers(self.seed, self.day, place, len(here)):
                 self._prepare_stranger(place.site_id, stranger)
         for site_id in company.places:
-            self._boards[site_id] = Boards(self.wire, company.desk, company.clinic_id)
+            self.boards[site_id] = Boards(self.wire, company.desk, company.clinic_id)
 
     def _prepare_doctor(self, doctor: Doctor, visits: Sequence[Visit]) -> None:
         shift = draw_shift(self.seed, self.day, doctor)
         begins = min(each.starts_at for each in visits) + shift.late
-        room = _Room(doctor, shift, begins, self.midnight + shift.break_from)
+        room = Room(doctor, shift, begins, self.midnight + shift.break_from)
         if shift.is_ill:
             at = min(self.midnight + 6 * HOUR + 45 * MINUTE, begins - HOUR)
             for visit in visits:
                 self._prepare_call_off(at, visit)
             return
-        self._rooms[doctor.practitioner_id] = room
+        self.rooms[doctor.practitioner_id] = room
         self._wake(room, begins)
 
     def _prepare_call_off(self, at: datetime, visit: Visit) -> None:
@@ -189,8 +189,8 @@ class Day:
 
     def _prepare_patient(self, visit: Visit) -> None:
         part = draw_part(self.seed, visit.key)
-        self._parts[visit.appointment_id] = visit.key, part
-        room = self._rooms.get(visit.practitioner_id)
+        self.parts[visit.appointment_id] = visit.key, part
+        room = self.rooms.get(visit.practitioner_id)
         if self.company.families.get(visit.patient_id) is not None:
             pass  # who is brought along is checked in by whoever brings them
         elif part.comes and (room is not None or not part.was_told):
@@ -265,7 +265,7 @@ class Day:
         at = self.now + 2 * MINUTE
         if self._ended.get(visit.appointment_id) == "cancelled":
             stranger = Stranger(f"{visit.key} untold", self.now - self.midnight, "", "")
-            part = self._parts[visit.appointment_id][1]
+            part = self.parts[visit.appointment_id][1]
             self.at(
                 at,
                 visit.key,
@@ -301,7 +301,7 @@ class Day:
             if self._here[appointment_id] != entry_id:
                 self.ledger.fault("doubled", f"ticket {receipt['ticket']} is a second one")
             return
-        visit = self._booked[appointment_id]
+        visit = self.booked[appointment_id]
         starts_at = visit.starts_at
         await self._take_in(receipt, visit.practitioner_id, visit.site_id, starts_at, visit.key)
 
@@ -323,10 +323,10 @@ class Day:
         self.ledger.counts["checked_in"] += 1
         self.ledger.note(self.now, who, "waits", ticket, receipt["position"])
         self._here[appointment_id] = entry_id
-        self._visits[entry_id] = appointment_id
+        self.visits_of[entry_id] = appointment_id
         self._moved.add(queue_id)
-        await self._boards[site_id].follow(queue_id)
-        room = self._rooms.get(practitioner_id)
+        await self.boards[site_id].follow(queue_id)
+        room = self.rooms.get(practitioner_id)
         if room is not None and room.is_idle:
             self._wake(room, max(self.now + room.shift.coffee, room.begins))
 
@@ -347,7 +347,7 @@ class Day:
         at_site = {each.practitioner_id for each in self.company.visits if each.site_id == site_id}
         present = [
             room
-            for doctor_id, room in self._rooms.items()
+            for doctor_id, room in self.rooms.items()
             if doctor_id in at_site and self.now < self.midnight + 17 * HOUR
         ]
         if not present:
@@ -355,7 +355,7 @@ class Day:
             self.ledger.counts["sent_home"] += 1
             return
 
-        def load(room: _Room) -> tuple[int, str]:
+        def load(room: Room) -> tuple[int, str]:
             line = self.ledger.of_doctor.get(room.doctor.practitioner_id)
             return (len(line.waiting) if line else 0, room.doctor.name)
 
@@ -369,7 +369,7 @@ class Day:
         if answer.code == "OK":
             self.ledger.counts["walk_ins"] += 1
             appointment_id = UUID(answer.body["appointment_id"])
-            self._parts[appointment_id] = stranger.key, part
+            self.parts[appointment_id] = stranger.key, part
             await self._take_in(
                 answer.body, doctor.practitioner_id, site_id, self.now, stranger.key
             )
@@ -397,14 +397,14 @@ class Day:
 
     # --- doctors ------------------------------------------------------------------------------
 
-    def _wake(self, room: _Room, at: datetime) -> None:
+    def _wake(self, room: Room, at: datetime) -> None:
         """Have a doctor look for the next one; a doctor who will anyway is not woken."""
         if room.is_due:
             return
         room.is_due, room.is_idle = True, False
         self.at(at, room.doctor.name, lambda deed: self._call(deed, room))
 
-    async def _call(self, deed: Deed, room: _Room) -> None:
+    async def _call(self, deed: Deed, room: Room) -> None:
         begins, ends = room.rests
         line = self.ledger.of_doctor.get(room.doctor.practitioner_id)
         room.is_due = False
@@ -414,10 +414,11 @@ class Day:
             room.is_idle = True
         else:
             room.is_due = True  # also while the network is down
+            await self._look(line)
             await self._call_first(deed, room, line)
             room.is_due = False
 
-    async def _call_first(self, deed: Deed, room: _Room, line: Line) -> None:
+    async def _call_first(self, deed: Deed, room: Room, line: Line) -> None:
         doctor = room.doctor
         path, body = f"/queues/{line.queue_id}/calls", {"room": doctor.room}
         answer = await self.ask(deed, doctor.actor, "POST", path, body)
@@ -430,31 +431,35 @@ class Day:
         self.ledger.counts["called"] += 1
         self._moved.add(line.queue_id)
         patient_id = UUID(answer.body["patient_id"])
-        if not self.ledger.call(line, ticket, doctor.room) or entry_id not in self._visits:
+        appointment_id = UUID(answer.body["appointment_id"])
+        if not self.ledger.call(line, ticket, doctor.room) or appointment_id not in self.parts:
             room.is_idle = True
             return
-        who, part = self._parts[self._visits[entry_id]]
-        entry = _Entry(line, ticket, entry_id, patient_id, who, part)
+        self.visits_of[entry_id] = appointment_id
+        who, part = self.parts[appointment_id]
+        entry = Seen(line, ticket, entry_id, patient_id, who, part)
         if part.hears_call:
             at = max(self.now, self._busy.get(patient_id, self.now)) + part.walks
             self.at(at, who, lambda deed: self._start(deed, room, entry))
         else:
             self.at(self.now + PATIENCE, who, lambda deed: self._miss(deed, room, entry))
 
-    async def _start(self, deed: Deed, room: _Room, entry: "_Entry") -> None:
+    async def _start(self, deed: Deed, room: Room, entry: "Seen") -> None:
         path = f"/queues/entries/{entry.entry_id}/start"
         answer = await self.ask(deed, room.doctor.actor, "POST", path)
         self.ledger.note(self.now, entry.who, "goes in", answer.code)
+        entry.line.called.pop(entry.ticket, None)
         if answer.code != "OK":
             self.ledger.fault("lost", f"{entry.who} goes in, and it is {answer.code}")
-        entry.line.called.pop(entry.ticket)
+            self._wake(room, self.now + room.shift.coffee)
+            return
         entry.line.begun.add(entry.ticket)
         self._moved.add(entry.line.queue_id)
         ends_at = self.now + entry.part.sees_for
         self._busy[entry.patient_id] = ends_at
         self.at(ends_at, entry.who, lambda deed: self._complete(deed, room, entry))
 
-    async def _complete(self, deed: Deed, room: _Room, entry: "_Entry") -> None:
+    async def _complete(self, deed: Deed, room: Room, entry: "Seen") -> None:
         path = f"/queues/entries/{entry.entry_id}/complete"
         answer = await self.ask(deed, room.doctor.actor, "POST", path)
         self.ledger.note(self.now, entry.who, "is done", answer.code)
@@ -464,20 +469,23 @@ class Day:
         self.ledger.counts["completed"] += 1
         self._end(room, entry, "completed")
 
-    async def _miss(self, deed: Deed, room: _Room, entry: "_Entry") -> None:
+    async def _miss(self, deed: Deed, room: Room, entry: "Seen") -> None:
         path = f"/queues/entries/{entry.entry_id}/no-show"
         answer = await self.ask(deed, room.doctor.actor, "POST", path)
         self.ledger.note(self.now, entry.who, "was called in vain", answer.code)
         if answer.code != "OK":
             self.ledger.fault("lost", f"{entry.who} does not come, and it is {answer.code}")
-        entry.line.called.pop(entry.ticket)
+        entry.line.called.pop(entry.ticket, None)
         self.ledger.counts["no_show"] += 1
         self._end(room, entry, "no_show")
 
-    def _end(self, room: _Room, entry: "_Entry", how: str) -> None:
-        self._ended[self._visits[entry.entry_id]] = how
+    def _end(self, room: Room, entry: "Seen", how: str) -> None:
+        self._ended[self.visits_of[entry.entry_id]] = how
         self._moved.add(entry.line.queue_id)
         self._wake(room, self.now + room.shift.coffee)
+
+    async def _look(self, line: Line) -> None:
+        """Look at a queue before calling: who plays alone knows it already."""
 
     # --- what must be true --------------------------------------------------------------------
 
@@ -487,7 +495,7 @@ class Day:
         headers = self.wire.headers(desk, self.company.clinic_id)
         answer = await self.wire.ask("GET", f"/queues/{line.queue_id}", headers)
         snapshot = msgspec.convert(answer.body, queue.QueueSnapshot)
-        board = await self._boards[snapshot.site_id].at(line.queue_id, snapshot.version)
+        board = await self.boards[snapshot.site_id].at(line.queue_id, snapshot.version)
         self.ledger.compare(line, snapshot, board)
         if line.waiting:
             await self._look_at_phone(line, line.in_order[-1], len(line.waiting))
@@ -507,7 +515,7 @@ class Day:
 
     async def close(self) -> None:
         """End the day: nobody is left over, and every visit ended as it must have."""
-        for each in self._boards.values():
+        for each in self.boards.values():
             self.boards_missed += each.counts["missed"]
             await each.close()
         for line in self.ledger.lines.values():
@@ -536,7 +544,7 @@ class Day:
                 self.ledger.fault("lost", f"a visit that is {must} is kept as {is_}")
 
 
-class _Entry:
+class Seen:
     """Somebody who was called."""
 
     def __init__(

@@ -70,18 +70,26 @@ class Summary(Record, frozen=True):
 class Play:
     """A day of several clinics, side by side."""
 
-    def __init__(self, companies: Sequence[Company], wire: Wire, seed: int, day: date) -> None:
+    def __init__(
+        self,
+        companies: Sequence[Company],
+        wire: Wire,
+        seed: int,
+        day: date,
+        kind: type[Day] = Day,
+    ) -> None:
         """Prepare it: everybody knows their part afterwards."""
         self.wire, self.day = wire, day
-        self.days = []
+        self.days: list[Day] = []
         for company in companies:
             zone = next(iter(company.places.values())).zone
             midnight = midnight_of(datetime(day.year, day.month, day.day, tzinfo=zone))
-            self.days.append(Day(company, wire, seed, midnight))
+            self.days.append(kind(company, wire, seed, midnight))
         for each in self.days:
             each.prepare()
             each.ledger.counts["patients"] = len({v.patient_id for v in each.company.visits})
         self.now = min(each.begins for each in self.days).astimezone(UTC)
+        self.hurry_until = self.now  # as fast as it goes until then
         self._began = monotonic()
 
     async def perform(
@@ -99,7 +107,9 @@ class Play:
             await asyncio.gather(*(each.tick(self.now) for each in at_work))
             seen(self)
             self.now += TICK
-            if speed:
+            if self.now < self.hurry_until:
+                first, began = self.now, monotonic()
+            elif speed:
                 ahead = (self.now - first).total_seconds() / speed - (monotonic() - began)
                 await asyncio.sleep(max(0, ahead))
         await asyncio.gather(*(each.close() for each in self.days))

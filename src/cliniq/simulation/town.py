@@ -59,46 +59,71 @@ FAMILY = (
 ).split()
 
 
-async def build(house: House, day: date, people: int, seed: int) -> None:
+async def build(
+    house: House, day: date, people: int, seed: int, plans: Sequence[Plan] = TOWN
+) -> None:
     """Build the clinics where they are missing, and book so many people's visits of a day.
 
     Raises: RealInstallation where somebody real may be seen.
     """
     await ensure_rehearsal(house.entrance.database)
     await appointments.open_for(house.entrance.database, day - BOOKED_BEFORE, day)
-    share = -(-people // sum(len(each) for plan in TOWN for each in plan.doctors))
-    for plan in TOWN:
+    share = -(-people // sum(len(each) for plan in plans for each in plan.doctors))
+    for plan in plans:
         clinic_id = await _found(house, plan)
         await _book(house, clinic_id, plan, Booking(day, min(share, A_DAY), seed))
 
 
+async def found(house: House, plans: Sequence[Plan]) -> None:
+    """Make clinics, or what they lack.
+
+    Raises: RealInstallation where somebody real may be seen.
+    """
+    await ensure_rehearsal(house.entrance.database)
+    for plan in plans:
+        await _found(house, plan)
+
+
 async def _found(house: House, plan: Plan) -> ClinicId:
-    async with open_unit(house.entrance.database, PlatformScope(JOB)) as unit:
-        known = {each.app_name: each for each in await clinics.list_clinics(unit)}
-        if found := known.get(plan.app_name):
-            return ClinicId(found.clinic_id)
-        clinic_id = ClinicId(new_id())
-        await clinics.found_clinic(unit, clinics.Clinic(clinic_id, plan.name, plan.app_name, ZONE))
-        people = {name: new_id() for names in plan.doctors for name in names}
+    """Make a clinic, and what it lacks of sites and doctors."""
+    database = house.entrance.database
+    async with open_unit(database, PlatformScope(JOB)) as unit:
+        known = {each.app_name: each.clinic_id for each in await clinics.list_clinics(unit)}
+        clinic_id = ClinicId(known.get(plan.app_name) or new_id())
+        if plan.app_name not in known:
+            named = (plan.name, plan.app_name, ZONE)
+            await clinics.found_clinic(unit, clinics.Clinic(clinic_id, *named))
+    async with open_unit(database, WorkScope(clinic_id, JOB)) as unit:
+        here = {each.name for each in await access.list_practitioners(unit)}
+    missing = [name for names in plan.doctors for name in names if name not in here]
+    people = {name: new_id() for name in missing}
+    async with open_unit(database, PlatformScope(JOB)) as unit:
         for name, person_id in people.items():
             given, _, family = name.removeprefix("Dr. ").partition(" ")
             await identity.enrol(unit, identity.Person(person_id, given, family, None, "en"))
-    await identity.sign_in_actors(house.entrance.database, list(people.values()))
-    async with open_unit(house.entrance.database, PlatformScope(JOB)) as unit:
+    await identity.sign_in_actors(database, list(people.values()))
+    async with open_unit(database, PlatformScope(JOB)) as unit:
         for person_id in people.values():
             await access.add_membership(unit, clinic_id, person_id, Role.DOCTOR)
-    async with open_unit(house.entrance.database, WorkScope(clinic_id, JOB)) as unit:
-        for name in plan.sites:
-            mode = clinics.QueueMode.PRACTITIONER
-            site = clinics.Site(new_id(), name, ZONE, f"{name} 7, 1020 Vienna", None, mode)
-            await clinics.open_site(unit, site)
-            how = (clinics.QrMode.STATIC, clinics.Verification.NONE, 1, 1)
-            await clinics.open_point(
-                unit, clinics.CheckInPoint(new_id(), site.site_id, "Main entrance", None, *how)
-            )
+    async with open_unit(database, WorkScope(clinic_id, JOB)) as unit:
+        await _furnish(unit, plan)
         for name, person_id in people.items():
             await access.add_practitioner(unit, access.Practitioner(new_id(), person_id, name))
     return clinic_id
+
+
+async def _furnish(unit: Unit, plan: Plan) -> None:
+    here = {each.name for each in await clinics.list_sites(unit)}
+    for name in plan.sites:
+        if name in here:
+            continue
+        mode = clinics.QueueMode.PRACTITIONER
+        site = clinics.Site(new_id(), name, ZONE, f"{name} 7, 1020 Vienna", None, mode)
+        await clinics.open_site(unit, site)
+        how = (clinics.QrMode.STATIC, clinics.Verification.NONE, 1, 1)
+        await clinics.open_point(
+            unit, clinics.CheckInPoint(new_id(), site.site_id, "Main entrance", None, *how)
+        )
 
 
 async def _book(house: House, clinic_id: ClinicId, plan: Plan, booking: "Booking") -> None:

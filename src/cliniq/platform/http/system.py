@@ -69,6 +69,12 @@ async def get_check_in_page(door: Anyone, code: str) -> Content:
     return _page("checkin.html")
 
 
+@router.get("/board", include_in_schema=False, response_model=None)
+async def get_board_page(door: Anyone) -> Content:
+    """Serve a waiting room's board; whose it is, its address says, and a sign-in shows it."""
+    return _page("board.html")
+
+
 @router.get("/asyncapi.json", include_in_schema=False, response_model=None)
 async def get_live_document(door: Anyone, request: Request) -> Content:
     """Describe the live socket, as AsyncAPI."""

@@ -42,6 +42,7 @@ export class DoctorPanel {
   /** @type {any} */
   #timer = null;
   #room = "3";
+  #ownName = "";
   /** @type {() => void} */
   #sleepless = () => undefined;
 
@@ -76,6 +77,7 @@ export class DoctorPanel {
     }
     this.#clinicId = clinic.clinic_id;
     this.#clinicName = clinic.clinic_name;
+    this.#ownName = `${me.given_name} ${me.family_name}`;
     const live = new LiveClient({
       requestPass: () => this.#api.post("/live/passes"),
       onStatus: (status) => this.#noteStatus(status),
@@ -173,7 +175,10 @@ export class DoctorPanel {
     const list = document.getElementById("lines");
     if (!list) return;
     const focused = document.activeElement instanceof HTMLElement ? document.activeElement.id : "";
-    const lines = [...this.#lines.values()].sort((a, b) => a.line_name.localeCompare(b.line_name));
+    const isOthers = (/** @type {Line} */ line) => Number(!line.line_name.includes(this.#ownName));
+    const lines = [...this.#lines.values()].sort(
+      (a, b) => isOthers(a) - isOthers(b) || a.line_name.localeCompare(b.line_name),
+    );
     list.replaceChildren(
       ...lines.map((line) =>
         queueCard({

@@ -13,6 +13,11 @@ import { sentenceCase } from "./words.js";
  * @property {string} clinic_id
  * @property {string} clinic_name
  * @property {{check_in_point_id: string, site_name: string, point_name: string, path: string}[]} points
+ *
+ * @typedef {object} DemoBoard
+ * @property {string} clinic_name
+ * @property {string} site_name
+ * @property {string} path
  */
 
 // The doctor's session has a key of its own: a patient may be signed in beside it.
@@ -26,8 +31,48 @@ async function offerDemo() {
   byId("accounts").replaceChildren(accountTable(demo.accounts));
   const doctors = demo.accounts.filter((/** @type {DemoAccount} */ each) => each.role === "DOCTOR");
   new DoctorPanel({ api, accounts: doctors, root: byId("doctor") });
+  if (demo.runs) {
+    byId("boards").replaceChildren(...demo.boards.map(boardLink));
+    byId("running").hidden = false;
+    byId("reset").addEventListener("click", beginAnew);
+  }
   for (const id of ["try", "nav-try", "hero-try"]) byId(id).hidden = false;
   if (window.location.hash === "#try") byId("try").scrollIntoView();
+}
+
+/**
+ * Offer a waiting room's board.
+ * @param {DemoBoard} board
+ */
+function boardLink({ clinic_name, site_name, path }) {
+  const href = `${path}&name=${encodeURIComponent(site_name)}`;
+  return el(
+    "li",
+    {},
+    el(
+      "a",
+      { class: "door", href, target: "_blank", rel: "noopener" },
+      icon("clock"),
+      el(
+        "span",
+        {},
+        el("b", {}, site_name),
+        el("small", {}, `${clinic_name}, waiting room`),
+        el("span", { class: "unseen" }, " (opens a new tab)"),
+      ),
+      icon("arrow"),
+    ),
+  );
+}
+
+/** Have the demo begin anew, and come back when it has. */
+async function beginAnew() {
+  const button = /** @type {HTMLButtonElement} */ (byId("reset"));
+  button.disabled = true;
+  button.textContent = "It begins anew …";
+  const said = await api.post("/demo/resets", {}, { signed: false }).catch(() => null);
+  await api.signOut().catch(() => null);
+  setTimeout(() => window.location.reload(), (said ? said.seconds : 2) * 1000);
 }
 
 /**
