@@ -3,17 +3,15 @@
 What is tried, by whom and with which words, is in `tried`, `callers` and `town`.
 """
 
-import asyncio
 import sys
 
 import pytest
 
 from cliniq.app import House, build_app
 from tests.fuzz import sizes
-from tests.fuzz.bridge import Bridge
 from tests.fuzz.conftest import NO_RANDOM
 from tests.fuzz.town import Town
-from tests.fuzz.tried import Tried, try_all
+from tests.fuzz.tried import Tried, try_app
 from tests.journeys.conftest import Note
 from tests.platform.wire import operations
 
@@ -28,8 +26,7 @@ MOST = 0.5  # of what is allowed: the rest are others' things, spent tokens, for
 async def tried(open_town: tuple[House, Town]) -> Tried:
     """What came of trying everything."""
     house, town = open_town
-    app = build_app(house, "http://cliniq.test")
-    return await asyncio.to_thread(try_all, app.openapi(), Bridge(app), town)
+    return await try_app(build_app(house, "http://cliniq.test"), town)
 
 
 @pytest.mark.parametrize("operation", NAMES)

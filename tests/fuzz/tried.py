@@ -1,8 +1,9 @@
 """Schemathesis over the document: all its phases, and what came of them for each operation."""
 
+import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -10,20 +11,22 @@ from typing import Any
 from uuid import UUID
 
 import schemathesis
+from fastapi import FastAPI
 from schemathesis import Case, Config, GenerationMode, HookContext, Response
 from schemathesis.core.failures import Failure
 from schemathesis.engine import events, from_schema
 from schemathesis.openapi.checks import RejectedPositiveData
 from schemathesis.schemas import BaseSchema
-from starlette.types import ASGIApp
 from typing_extensions import override
 
 from tests.fuzz import sizes
 from tests.fuzz.callers import Callers
+from tests.fuzz.served import on_a_port
 from tests.fuzz.town import Town
 
 Document = dict[str, Any]
 
+PATIENCE_SECONDS = 30
 DAY_LIST = "GET /api/v1/appointments"
 ONE_OF = ("site_id", "practitioner_id", "patient_id")  # it is asked for
 MADE_UP = re.compile(r"[A-Za-z0-9_-]{1,200}")  # as the document has them
@@ -126,17 +129,19 @@ def is_within(status: int) -> bool:
     return status < 400 or status == 409
 
 
-def try_all(document: Document, app: ASGIApp, town: Town, paths: str | None = None) -> Tried:
-    """Try operations with what the document allows and with what it forbids.
+async def try_app(app: FastAPI, town: Town, paths: str | None = None) -> Tried:
+    """Try what an application says of itself; with `paths`, those operations only."""
+    async with on_a_port(app) as address:
+        return await asyncio.to_thread(_try_all, app.openapi(), address, town, paths)
 
-    Blocks: to be called in a thread of its own; see `Bridge` for the application.
-    """
+
+def _try_all(document: Document, address: str, town: Town, paths: str | None) -> Tried:
+    """Try operations with what the document allows and with what it forbids."""
     schema: BaseSchema = schemathesis.openapi.from_dict(
-        with_examples(document, town.words), config=settings_of(town.words, town.proofs)
+        with_examples(document, town.words), config=settings_of(address, town)
     )
     if paths:
         schema = schema.include(path_regex=paths)
-    schema.app = app
     schema.auth.providers.append(Callers(town))
     schema.hook(filter_failure)
     schema.hook(map_body_by(town.proofs))
@@ -195,19 +200,21 @@ def _is_id(text: str) -> bool:
         return False
 
 
-def settings_of(words: Mapping[str, list[str]], proofs: Iterable[str]) -> Config:
+def settings_of(address: str, town: Town) -> Config:
     """Set it up: the same tries every time, and words that mean something among the others."""
     places = (("path", OFTEN), ("query", SOMETIMES), ("body", OFTEN))
-    others = {("body", name) for name in proofs} | {("query", name) for name in ONE_OF}
+    others = {("body", name) for name in town.proofs} | {("query", name) for name in ONE_OF}
     parameters = {
         f"{place}.{name}": {"dictionary": name, "probability": often}
-        for name in words
+        for name in town.words
         for place, often in places
         if (place, name) not in others
     }
     parameters["header.X-Clinic-Id"] = {"dictionary": "X-Clinic-Id", "probability": 1.0}
     return Config.from_dict(
         {
+            "base-url": address,
+            "request-timeout": PATIENCE_SECONDS,
             "seed": sizes.SEED,
             "continue-on-failure": True,
             "max-stream-events": 1,  # the next one would come when something happens
@@ -217,7 +224,7 @@ def settings_of(words: Mapping[str, list[str]], proofs: Iterable[str]) -> Config
                 "database": "none",
                 "no-shrink": True,
             },
-            "dictionaries": {name: {"values": values} for name, values in words.items()},
+            "dictionaries": {name: {"values": values} for name, values in town.words.items()},
             "parameters": parameters,
         }
     )
