@@ -172,7 +172,8 @@ def map_body_by(proofs: Mapping[str, list[str]]) -> Callable[[HookContext, Any],
     def map_body(context: HookContext, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
-        sound = [name for name in real if MADE_UP.fullmatch(str(body.get(name) or ""))]
+        texts = {name: body[name] for name in real if isinstance(body.get(name), str)}
+        sound = [name for name, text in texts.items() if MADE_UP.fullmatch(text)]
         return body | {name: next(real[name]) for name in sound}
 
     return map_body
@@ -217,6 +218,7 @@ def settings_of(address: str, town: Town) -> Config:
             "request-timeout": PATIENCE_SECONDS,
             "seed": sizes.SEED,
             "continue-on-failure": True,
+            "phases": {"coverage": {"generate-duplicate-query-parameters": True}},
             "max-stream-events": 1,  # the next one would come when something happens
             "generation": {
                 "max-examples": sizes.EXAMPLES,
