@@ -1,4 +1,4 @@
-"""`python -m bench`: all benches; `python -m bench NAME --json`: one, and its figures as a line."""
+"""`python -m bench`: all; `python -m bench NAME --json`: one; `python -m bench seed`: people."""
 
 import argparse
 import importlib
@@ -8,6 +8,7 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
+from bench import seed
 from bench.report import BenchFailed, Result, show
 from bench.rounds import Options
 from cliniq.platform.telemetry import configure_logs
@@ -19,6 +20,7 @@ NAMES = (
     "call",
     "rank",
     "import",
+    "size",
     "start",
     "cache",
     "jobs",
@@ -30,6 +32,8 @@ MODULES = {"import": "imports"}  # `import` is a word of Python
 
 def main() -> int:
     """Run what was asked for. Exit code 1 where an answer was wrong; a missed aim is no error."""
+    if sys.argv[1:2] == ["seed"]:
+        return seed.main(sys.argv[2:])
     asked = _arguments()
     configure_logs("error")
     options = Options(asked.database_url, asked.smoke, asked.profile)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -69,8 +69,20 @@ async def fresh_ground(server: str | None) -> AsyncIterator[Ground]:
 
 
 @asynccontextmanager
-async def _database(server: str) -> AsyncIterator[tuple[str, str]]:
-    name = f"cliniq_bench_{os.getpid()}"
+async def two_grounds(server: str | None) -> AsyncIterator[tuple[Ground, Ground]]:
+    """Make two databases on one server, to be compared; both are dropped afterwards."""
+    with tempfile.TemporaryDirectory(prefix="cliniq-bench-") as name:
+        folder = Path(name)
+        own = embedded_server(folder / "postgres") if server is None else nullcontext(server)
+        async with own as admin, _database(admin, "_a") as one, _database(admin, "_b") as other:
+            for each in ("a", "b"):
+                (folder / each).mkdir()
+            yield Ground(*one, folder / "a"), Ground(*other, folder / "b")
+
+
+@asynccontextmanager
+async def _database(server: str, suffix: str = "") -> AsyncIterator[tuple[str, str]]:
+    name = f"cliniq_bench_{os.getpid()}{suffix}"
     application, owner = await provision(server, name)
     await migrate(owner, Clocks())
     try:
