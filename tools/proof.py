@@ -36,6 +36,7 @@ SEVERED = "tests/journeys/test_severed.py"
 RELAY = "tests/platform/test_relay.py"
 PROMISES = "tests/journeys/test_promises.py"
 API = "tests/fuzz/test_api.py"
+IMPORTS = "tests/domains/intake/test_imports.py"
 STORM = "tests/journeys/test_storm.py"
 
 
@@ -149,6 +150,24 @@ PROOFS = (
         "A provider that hangs holds no connection to the database, and requests do not feel it.",
         ["tests/journeys/test_hanging.py"],
         "60 s",
+    ),
+    Proof(
+        "An import that is killed five times, and given again each time, ends as one that was not.",
+        [f"{IMPORTS}::test_import_that_is_killed_five_times_ends_as_one_that_was_not"],
+        "400 people and 400 visits, 10 kills",
+    ),
+    Proof(
+        "A city's appointments are imported, each row or its reason; a day of eight clinics is "
+        "played through the public API, and nothing is lost, doubled, stuck, or shown differently "
+        "at desk, board and phone. One seed is one story.",
+        ["tests/journeys/test_full_day.py"],
+        embedded_only=True,
+    ),
+    Proof(
+        "With ten million people a scan, a day list and a search take no more than 1.3 times what "
+        "they take with ten thousand.",
+        ["tests/journeys/test_ten_million.py"],
+        embedded_only=True,
     ),
     Proof(
         "Whatever is sent to whichever operation, by everyone whom the document lets in and by "
