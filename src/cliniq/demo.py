@@ -36,7 +36,7 @@ PASSWORD = "cliniq-demo"  # noqa: S105 - shown on the landing page of a demo, an
 APP_NAME = "riverside-demo"
 STEP = timedelta(minutes=5)
 ANSWER_SECONDS = 0.3  # in which the answer to a click reaches its page
-RESET_SECONDS = 8
+RESET_SECONDS = 3  # before it is worth a look
 
 
 class DemoAccount(Record, frozen=True):

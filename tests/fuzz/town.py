@@ -10,7 +10,7 @@ from typing_extensions import override
 from cliniq.app import House
 from cliniq.domains.appointments import api as appointments
 from cliniq.domains.checkin import api as checkin
-from cliniq.domains.checkin.service import exchange
+from cliniq.domains.checkin.codes import exchange
 from cliniq.domains.intake.models import ImportKind, StoredFile
 from cliniq.domains.intake.service import keep_file
 from cliniq.domains.queue import api as queue

@@ -21,12 +21,11 @@ from typing_extensions import override
 
 from cliniq.app import House, build_app, open_house, tools_of
 from cliniq.cli.crews import QuietServer, supervise
-from cliniq.demo import Production, Stage, set_stage
+from cliniq.cli.rehearsals import Demonstration, Running, playing, rehearse
+from cliniq.demo import Stage
 from cliniq.kernel.problem import DependencyUnavailable
-from cliniq.kernel.record import Record
-from cliniq.platform.clock import Clocks, Dial, utc_now
+from cliniq.platform.clock import Clocks
 from cliniq.platform.crew import Crew
-from cliniq.platform.endings import end_all
 from cliniq.platform.health import complaints
 from cliniq.platform.http.system import exposition
 from cliniq.platform.http.wire import Door, LiveSocket
@@ -41,7 +40,6 @@ from cliniq.platform.source import database_urls, owner_of
 from cliniq.platform.telemetry import configure_logs
 from cliniq.platform.traces import configure_traces
 from cliniq.platform.upkeep import upkeep
-from cliniq.simulation import show
 from cliniq.worker import working
 
 REFUSED = 2  # the exit code of what an operator can mend
@@ -52,7 +50,6 @@ CREW_SECONDS = 30  # for one of a crew: it drains, has its grace, and lets go of
 DEAF_MILLISECONDS = 30_000
 LARGEST_FRAME_BYTES = 4096
 BACKLOG = 2048
-DEMO_RATE = 100  # as much traffic as one address may otherwise make
 PING_SECONDS = 20  # a socket that answers none within as many more is closed
 
 console = Console(stderr=True)
@@ -119,29 +116,6 @@ async def up(*, demo: bool, pace: float = 0) -> None:
                 await wipe(owner_of(urls))
                 with listener.dup() as shared:
                     await _serve(running.settings, urls.application, shared, "up", demo=running)
-
-
-class Running:
-    """A demo that goes: its dial, its pace, and whether somebody wants it to begin anew."""
-
-    def __init__(self, settings: Settings, pace: float) -> None:
-        self.pace, self._is_wanted = pace, True
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        path = settings.data_dir / "demo-clock"
-        self.dial = Dial.make(path, show.first_moment(utc_now().date()), 1)
-        # Two clinics ask from one address; the clock is the demo's.
-        changes = {"clinic_clock": path, "rate_scale": max(settings.rate_scale, DEMO_RATE)}
-        self.settings = settings.model_copy(update=changes)
-
-    def begins(self) -> bool:
-        """Tell whether it begins, once more; and turn its clock back then."""
-        wanted, self._is_wanted = self._is_wanted, False
-        self.dial.turn(show.first_moment(utc_now().date()), 1)
-        return wanted
-
-    def begin_anew(self) -> None:
-        """Have it begin anew as soon as this time has ended."""
-        self._is_wanted = True
 
 
 async def serve_only() -> None:
@@ -258,61 +232,9 @@ async def _serve(
                 await stack.enter_async_context(_working(house, settings))
             demonstration = None
             if demo:
-                demonstration = await _rehearse(house, demo)
+                running = demo if isinstance(demo, Running) else None
+                demonstration = await rehearse(house, running)
             await _answer(settings, house, demonstration, listener, line)
-
-
-class Demonstration(Record, frozen=True):
-    """What an application shows of a demo, and who plays in it while it serves, if anybody."""
-
-    stage: Stage
-    production: Production
-    running: Running | None
-
-
-async def _rehearse(house: House, demo: Running | bool) -> Demonstration:  # noqa: FBT001 - or none
-    production = await set_stage(house.entrance, house.desk)
-    running = demo if isinstance(demo, Running) else None
-    stage = await show.describe(house, production) if running else production.stage
-    return Demonstration(stage, production, running)
-
-
-@asynccontextmanager
-async def _playing(
-    house: House,
-    settings: Settings,
-    shown: Demonstration | None,
-    server: _Server,
-    offer: Callable[[Stage, Callable[[], None]], None],
-) -> AsyncIterator[None]:
-    """Have others play around the visitors, for as long as the server answers."""
-    if shown is None or shown.running is None:
-        yield
-        return
-    address, reached = settings.address, settings.own_address
-    running, reset, opened = shown.running, asyncio.Event(), asyncio.Event()
-
-    async def open_doors() -> None:
-        await opened.wait()
-        offer(shown.stage, reset.set)
-        announce(f"Cliniq is at {address}, and its clinics are open")
-
-    async def watch() -> None:
-        await reset.wait()
-        running.begin_anew()
-        announce("The demo begins anew.")
-        server.end()
-
-    played = show.Show(shown.production, running.dial, reached, running.pace, opened.set)
-    tasks = [
-        asyncio.create_task(watch()),
-        asyncio.create_task(open_doors()),
-        asyncio.create_task(show.run(house, played)),
-    ]
-    try:
-        yield
-    finally:
-        await end_all(*tasks)
 
 
 async def _answer(
@@ -359,11 +281,13 @@ async def _answer(
         def offer(stage: Stage, begin_anew: Callable[[], None]) -> None:
             app.state.stage, app.state.reset_demo = stage, begin_anew
 
-        async with _playing(house, settings, shown, server, offer):
+        async with playing(house, settings, shown, server.end, offer, announce):
             await server.serve([listener])
         if server.force_exit:  # uvicorn has left at once, and all else is still open
             house.entrance.database.cut()
             await server.lifespan.shutdown()
+    for each in (SIGINT, SIGTERM):
+        asyncio.get_running_loop().remove_signal_handler(each)
 
 
 def _working(house: House, settings: Settings) -> AbstractAsyncContextManager[None]:

@@ -1,20 +1,19 @@
-"""A day of one clinic: what is due is done one after the other, in clinic time."""
+"""A day of one clinic: what its patients, desk and doctors do, and what must be true of it."""
 
-import heapq
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, time, timedelta
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID
 
 import msgspec
+from typing_extensions import override
 
 from cliniq.domains.queue import api as queue
-from cliniq.kernel.ids import new_id
-from cliniq.simulation.ledger import Ledger, Line, Waiting
-from cliniq.simulation.models import Actor, Company, Doctor, Visit
+from cliniq.simulation.clockwork import HOUR, SECOND, Clockwork, Deed, Unreached
+from cliniq.simulation.ledger import Line, Waiting
+from cliniq.simulation.models import Company, Doctor, Visit
 from cliniq.simulation.script import (
-    Outage,
     Part,
     Shift,
     Stranger,
@@ -22,47 +21,13 @@ from cliniq.simulation.script import (
     draw_part,
     draw_shift,
     draw_strangers,
-    is_said,
 )
 from cliniq.simulation.wire import Answer, Boards, Wire
 
-Act: TypeAlias = Callable[["Deed"], Awaitable[None]]
-
-SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
-LAST_CALL = timedelta(hours=26)  # from midnight: whoever is still here then is stuck
+MINUTE = timedelta(minutes=1)
 GIVEN_UP = 2 * HOUR + 5 * MINUTE  # after the start: the desk counts somebody as missing
 PATIENCE = 3 * MINUTE  # of a doctor, for whoever was called
 ELSEWHERE = 10 * MINUTE  # from one site of a clinic to the other
-
-
-class Unreached(Exception):
-    """The clinic's network is down until `until`."""
-
-    def __init__(self, until: datetime) -> None:
-        self.until = until
-
-
-class Deed:
-    """Something that is due; its keys stay the same however often it is tried."""
-
-    def __init__(self, at: datetime, number: int, who: str, act: Act) -> None:
-        self.at, self.number, self.who, self.act = at, number, who, act
-        self._keys: list[str] = []
-        self._asked = 0
-
-    def __lt__(self, other: "Deed") -> bool:
-        return (self.at, self.number) < (other.at, other.number)
-
-    def begin(self) -> None:
-        """Begin, or begin anew."""
-        self._asked = 0
-
-    def key(self) -> str:
-        """Give the key of the next request."""
-        if self._asked == len(self._keys):
-            self._keys.append(str(new_id()))
-        self._asked += 1
-        return self._keys[self._asked - 1]
 
 
 class Room:
@@ -75,17 +40,12 @@ class Room:
         self.is_due = False  # a call is to come
 
 
-class Day:
+class Day(Clockwork):
     """The players of one clinic, and what they will do."""
 
     def __init__(self, company: Company, wire: Wire, seed: int, midnight: datetime) -> None:
         """Set the scene. `midnight` is the day's, in the zone of the clinic."""
-        self.company, self.wire, self.seed, self.midnight = company, wire, seed, midnight
-        self.day = midnight.date().isoformat()
-        self.ledger = Ledger()
-        self.now = midnight
-        self._due: list[Deed] = []
-        self._number = 0
+        super().__init__(company, wire, seed, midnight)
         self._moved: set[UUID] = set()
         self.parts: dict[UUID, tuple[str, Part]] = {}  # by visit
         self._here: dict[UUID, UUID] = {}  # entry of a visit that has been checked in
@@ -95,69 +55,14 @@ class Day:
         self._busy: dict[UUID, datetime] = {}  # until when patients are seen
         self.rooms: dict[UUID, Room] = {}
         self.boards: dict[UUID, Boards] = {}
-        self._outages: Sequence[Outage] = ()
         self.boards_missed = 0
-
-    # --- the engine ---------------------------------------------------------------------------
-
-    def at(self, when: datetime, who: str, act: Act) -> None:
-        """Have something done."""
-        self._number += 1
-        heapq.heappush(self._due, Deed(when, self._number, who, act))
-
-    @property
-    def is_over(self) -> bool:
-        """Tell whether nothing more will happen."""
-        return not self._due or self.now > self.midnight + LAST_CALL
-
-    @property
-    def begins(self) -> datetime:
-        """Say when something happens first."""
-        return self._due[0].at if self._due else self.midnight
-
-    async def tick(self, now: datetime) -> None:
-        """Do all that is due by now, and hold desk, boards and phones against each other."""
-        self.now = now
-        while self._due and self._due[0].at <= now:
-            deed = heapq.heappop(self._due)
-            deed.begin()
-            try:
-                await deed.act(deed)
-            except Unreached as gone:
-                deed.at = max(gone.until, now + SECOND)
-                heapq.heappush(self._due, deed)
-        if self._outage() is None:
-            for queue_id in sorted(self._moved, key=str):
-                await self._compare(self.ledger.lines[queue_id])
-            self._moved.clear()
-
-    def _outage(self) -> Outage | None:
-        since = self.now - self.midnight
-        return next((each for each in self._outages if each.begins <= since < each.ends), None)
-
-    async def ask(
-        self, deed: Deed, actor: Actor, method: str, path: str, body: object = None
-    ) -> Answer:
-        """Ask in somebody's name. Raises: Unreached while the network is down."""
-        key = deed.key()
-        headers = self.wire.headers(actor, self.company.clinic_id)
-        if method == "POST":
-            headers |= {"Idempotency-Key": key}
-        if (outage := self._outage()) is not None:
-            if method != "GET" and is_said(self.seed, f"{self.day} {deed.who} {deed.number}"):
-                await self.wire.ask(method, path, headers, body)  # and nobody hears the answer
-            raise Unreached(self.midnight + outage.ends)
-        answer = await self.wire.ask(method, path, headers, body)
-        if answer.code != "OK":
-            self.ledger.refused[answer.code] += 1
-        return answer
 
     # --- the cast -----------------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Say what everybody will do."""
         company = self.company
-        self._outages = draw_outages(self.seed, self.day, company.name)
+        self.outages = draw_outages(self.seed, self.day, company.name)
         by_doctor: dict[UUID, list[Visit]] = defaultdict(list)
         for visit in company.visits:
             by_doctor[visit.practitioner_id].append(visit)
@@ -488,6 +393,13 @@ class Day:
         """Look at a queue before calling: who plays alone knows it already."""
 
     # --- what must be true --------------------------------------------------------------------
+
+    @override
+    async def settle(self) -> None:
+        """Hold desk, boards and phones against each other, of every queue that moved."""
+        for queue_id in sorted(self._moved, key=str):
+            await self._compare(self.ledger.lines[queue_id])
+        self._moved.clear()
 
     async def _compare(self, line: Line) -> None:
         """Hold a queue at the desk, on the board and on a phone against what must be."""

@@ -9,7 +9,8 @@ import msgspec
 from typing_extensions import override
 
 from cliniq.domains.queue import api as queue
-from cliniq.simulation.day import MINUTE, SECOND, Day, Room, Seen
+from cliniq.simulation.clockwork import SECOND
+from cliniq.simulation.day import MINUTE, Day, Room, Seen
 from cliniq.simulation.ledger import Line, Waiting
 from cliniq.simulation.models import Company, Doctor
 from cliniq.simulation.script import Part, Shift
@@ -43,7 +44,7 @@ class OpenDay(Day):
     @override
     def prepare(self) -> None:
         super().prepare()
-        self._outages = ()
+        self.outages = ()
 
     def stand_in(self, doctors: Mapping[UUID, Doctor]) -> None:
         """See to the patients of doctors whom visitors may play, where none does."""

@@ -1,5 +1,6 @@
 """The only door into the appointments room."""
 
+from cliniq.domains.appointments.bulk import book_all, open_for
 from cliniq.domains.appointments.errors import (
     AppointmentNotFound,
     StaleVersion,
@@ -14,11 +15,9 @@ from cliniq.domains.appointments.models import (
 from cliniq.domains.appointments.rules import AT_ONCE
 from cliniq.domains.appointments.service import (
     book,
-    book_all,
     bounds_of_day,
     cancel,
     get_appointment,
-    open_for,
     receive,
     reschedule,
     transition,

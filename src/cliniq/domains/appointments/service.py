@@ -1,11 +1,8 @@
 """Use cases of the appointments room. No HTTP and no SQL here."""
 
-from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
-
-from msgspec.structs import replace
 
 from cliniq.domains.access import api as access
 from cliniq.domains.appointments import store
@@ -13,40 +10,30 @@ from cliniq.domains.appointments.errors import AppointmentNotFound, StaleVersion
 from cliniq.domains.appointments.events import AppointmentChanged
 from cliniq.domains.appointments.models import (
     Appointment,
-    AppointmentColumns,
     AppointmentStatus,
     Change,
     DayFilter,
     HistoryEntry,
-    Imported,
     Mark,
     OwnAppointment,
     Page,
-    Recorded,
-    Step,
-    StepColumns,
     Wish,
 )
 from cliniq.domains.appointments.rules import (
-    AT_ONCE,
     TAKES_NO_TIME,
     ensure_may_follow,
     ensure_may_miss,
     ensure_movable,
-    is_sound,
-    list_steps,
-    month_of,
 )
 from cliniq.domains.clinics import api as clinics
 from cliniq.domains.patients import api as patients
 from cliniq.domains.scheduling import api as scheduling
 from cliniq.kernel.ids import new_id
-from cliniq.kernel.problem import Problem, RequestInvalid
+from cliniq.kernel.problem import RequestInvalid
 from cliniq.platform.cursors import read_cursor, write_cursor
-from cliniq.platform.db import Database, ReadUnit, Unit
+from cliniq.platform.db import ReadUnit, Unit
 from cliniq.platform.events import tell
 from cliniq.platform.signing import Keyring
-from cliniq.platform.upkeep import open_months
 
 NOWHERE = UUID(int=0)
 FAR = timedelta(days=400)
@@ -59,7 +46,7 @@ async def book(unit: Unit, wish: Wish) -> Appointment:
     OUTSIDE_HORIZON 409, SLOT_TAKEN 409.
     """
     appointment = await _wished(unit, wish)
-    await scheduling.book(unit, _booking(appointment), _resources(appointment))
+    await scheduling.book(unit, booking_of(appointment), resources_of(appointment))
     return await _add(unit, appointment)
 
 
@@ -82,208 +69,8 @@ async def _wished(unit: ReadUnit, wish: Wish) -> Appointment:
 
 async def _add(unit: Unit, appointment: Appointment) -> Appointment:
     await store.add(unit, appointment, unit.now, unit.actor_id)
-    tell(unit, _changed(appointment, None))
+    tell(unit, told_of(appointment, None))
     return appointment
-
-
-async def book_all(unit: Unit, visits: Sequence[Imported]) -> list[Recorded]:
-    """Write visits that come from elsewhere, with what became of them there; answer in order.
-
-    A conflict of time is decided as if they were booked one after the other; of what is refused
-    nothing is left. Whose reference is known stays as it is; of one that is there twice, the
-    second gets the answer of the first. Cancelled and missed visits take no time. The past is open
-    as far as there are partitions: `open_for` makes them.
-    Told: AppointmentChanged once for each, from nothing to where it stands. The history holds when
-    it was booked, and its outcome.
-    Bounds: 5,000 a call, in as many statements as for one (but see `scheduling.book_all`); texts
-    without NUL.
-    Locks: as `scheduling.book_all`; of two who bring one reference, the second waits.
-    Answers with the codes PATIENT_NOT_FOUND, PRACTITIONER_NOT_FOUND, SITE_NOT_FOUND,
-    OUTSIDE_HORIZON, SLOT_TAKEN; REQUEST_INVALID for what does not end after it starts, or takes
-    more than a day, or is in a state that only a clinic's own day can bring about.
-    """
-    if len(visits) > AT_ONCE:
-        raise ValueError(f"more than {AT_ONCE} visits in one call")
-    references = {each.reference: None for each in visits if each.reference is not None}
-    known = await _known(unit, list(references))
-    first: dict[str | None, int] = {}
-    answers: dict[int, Recorded] = {}
-    fresh: dict[int, Imported] = {}
-    for place, each in enumerate(visits):
-        if each.reference in known:
-            answers[place] = Recorded(known[each.reference], None, known=True)
-        elif each.reference is None or first.setdefault(each.reference, place) == place:
-            fresh[place] = each
-    if fresh:
-        answers |= await _record(unit, fresh)
-    for place, each in enumerate(visits):
-        if place not in answers:  # its reference was there before
-            found = answers[first[each.reference]]
-            answers[place] = replace(found, known=found.appointment_id is not None)
-    return [answers[place] for place in range(len(visits))]
-
-
-async def _known(unit: ReadUnit, references: list[str]) -> dict[str | None, UUID]:
-    if not references:
-        return {}
-    found = await store.list_referenced(unit, references)
-    return {each.reference: each.appointment_id for each in found}
-
-
-async def _record(unit: Unit, fresh: Mapping[int, Imported]) -> dict[int, Recorded]:
-    """Judge visits, claim their names and their time, and write those that got both."""
-    steps = {place: list_steps(each, unit.now) for place, each in fresh.items()}
-    answers = await _judge(unit, fresh, steps)
-    trying = {
-        place: _imported(each, len(steps[place]))
-        for place, each in fresh.items()
-        if place not in answers
-    }
-    answers |= await _claim_references(unit, fresh, trying)
-    trying = {place: each for place, each in trying.items() if place not in answers}
-    booked = await scheduling.book_all(
-        unit,
-        [
-            scheduling.Want(
-                _booking(each), () if each.status in TAKES_NO_TIME else tuple(_resources(each))
-            )
-            for each in trying.values()
-        ],
-    )
-    lost = [each.appointment_id for each in trying.values() if each.appointment_id not in booked]
-    if lost:
-        await store.drop_references(unit, lost)
-    written = {place: each for place, each in trying.items() if each.appointment_id in booked}
-    if written:
-        await _write_all(unit, written, steps)
-    for place, each in trying.items():
-        answers[place] = (
-            Recorded(each.appointment_id, None)
-            if place in written
-            else Recorded(None, scheduling.SlotTaken.code)
-        )
-    return answers
-
-
-async def _judge(
-    unit: ReadUnit, fresh: Mapping[int, Imported], steps: Mapping[int, Sequence[Step]]
-) -> dict[int, Recorded]:
-    """Refuse visits that cannot be, of whom or what is not here, or on days without partitions."""
-    wanted = fresh.values()
-    here = set(await patients.list_known(unit, list({each.patient_id for each in wanted})))
-    doctors = list({each.practitioner_id for each in wanted})
-    here |= {each.practitioner_id for each in await access.find_practitioners(unit, doctors)}
-    sites = await clinics.find_sites(unit, {each.site_id for each in wanted})
-    here |= {each.site_id for each in sites}
-    months = {month_of(each.starts_at) for each in wanted}
-    months |= {month_of(step.changed_at) for each in steps.values() for step in each}
-    found = await store.list_open_months(unit, list(months))
-    takes_visits = {each.month for each in found if each.takes_visits}
-    takes_steps = {each.month for each in found if each.takes_steps}
-    answers = {}
-    for place, each in fresh.items():
-        fits = month_of(each.starts_at) in takes_visits and all(
-            month_of(step.changed_at) in takes_steps for step in steps[place]
-        )
-        if refusal := _refusal(each, here, fits=fits):
-            answers[place] = Recorded(None, refusal.code)
-    return answers
-
-
-def _refusal(visit: Imported, here: Collection[UUID], *, fits: bool) -> type[Problem] | None:
-    judged = {
-        RequestInvalid: is_sound(visit),
-        patients.PatientNotFound: visit.patient_id in here,
-        access.PractitionerNotFound: visit.practitioner_id in here,
-        clinics.SiteNotFound: visit.site_id in here,
-        scheduling.OutsideHorizon: fits,
-    }
-    return next((refusal for refusal, holds in judged.items() if not holds), None)
-
-
-def _imported(visit: Imported, version: int) -> Appointment:
-    return Appointment(
-        new_id(),
-        visit.patient_id,
-        visit.practitioner_id,
-        visit.site_id,
-        visit.visit_type,
-        visit.starts_at,
-        visit.ends_at,
-        visit.status,
-        version,
-    )
-
-
-async def _claim_references(
-    unit: Unit, fresh: Mapping[int, Imported], trying: Mapping[int, Appointment]
-) -> dict[int, Recorded]:
-    """Call visits by their names; answer for those whom a rival has written meanwhile."""
-    named = {
-        reference: place for place in trying if (reference := fresh[place].reference) is not None
-    }
-    if not named:
-        return {}
-    references = sorted(named)  # one order for all
-    ids = [trying[named[each]].appointment_id for each in references]
-    added = await store.add_references(unit, references, ids)
-    if len(added) == len(references):
-        return {}
-    theirs = await _known(unit, list(named.keys() - {each.reference for each in added}))
-    return {
-        named[reference]: Recorded(found, None, known=True)
-        for reference, found in theirs.items()
-        if reference is not None
-    }
-
-
-async def _write_all(
-    unit: Unit, visits: Mapping[int, Appointment], steps: Mapping[int, Sequence[Step]]
-) -> None:
-    """Write visits whose time is booked, their history, and tell of each."""
-    wanted = list(visits.values())
-    await store.add_all(
-        unit,
-        AppointmentColumns(
-            [each.appointment_id for each in wanted],
-            [each.patient_id for each in wanted],
-            [each.practitioner_id for each in wanted],
-            [each.site_id for each in wanted],
-            [each.visit_type for each in wanted],
-            [each.starts_at for each in wanted],
-            [each.ends_at for each in wanted],
-            [each.status for each in wanted],
-            [each.version for each in wanted],
-        ),
-    )
-    taken = [(each, step) for place, each in visits.items() for step in steps[place]]
-    await store.add_steps(
-        unit,
-        StepColumns(
-            [each.appointment_id for each, _ in taken],
-            [each.patient_id for each, _ in taken],
-            [step.version for _, step in taken],
-            [step.changed_at for _, step in taken],
-            [step.from_status for _, step in taken],
-            [step.to_status for _, step in taken],
-            [each.starts_at for each, _ in taken],
-        ),
-        unit.actor_id,
-    )
-    for each in wanted:
-        tell(unit, _changed(each, None))
-
-
-async def open_for(database: Database, earliest: date, latest: date) -> list[str]:
-    """Open the partitions that imported visits need, month by month; return the new ones.
-
-    To be asked first, outside of any unit, from the earliest day on which one was booked to the
-    latest on which one starts. No further ahead than anybody may book, and not before 1990: what
-    lies beyond is refused as it is written. Idempotent.
-    Raises: DEPENDENCY_UNAVAILABLE 503 where a table stays busy.
-    """
-    horizon = (database.clocks.clinic() + scheduling.AHEAD).date()
-    return await open_months(database, earliest, min(latest, horizon))
 
 
 async def get_appointment(unit: ReadUnit, appointment_id: UUID) -> Appointment:
@@ -319,7 +106,7 @@ async def reschedule(
     scheduling.ensure_bookable(unit, starts_at)  # beyond it there is no partition
     ends_at = ends_at or starts_at + (before.ends_at - before.starts_at)
     moved = await _change(unit, before, before.status, reason, (starts_at, ends_at))
-    await scheduling.rebook(unit, _booking(moved), _resources(moved))
+    await scheduling.rebook(unit, booking_of(moved), resources_of(moved))
     return moved
 
 
@@ -352,7 +139,7 @@ async def receive(unit: Unit, wish: Wish) -> Appointment:
     OUTSIDE_HORIZON 409.
     """
     appointment = await _wished(unit, wish)
-    await scheduling.note(unit, _booking(appointment))
+    await scheduling.note(unit, booking_of(appointment))
     return await _add(unit, appointment)
 
 
@@ -391,7 +178,7 @@ async def _change(
     after = await store.change(unit, step, before.status)
     if after is None:
         raise StaleVersion
-    tell(unit, _changed(after, before.status))
+    tell(unit, told_of(after, before.status))
     return after
 
 
@@ -459,7 +246,8 @@ async def list_mine(unit: ReadUnit, limit: int) -> list[OwnAppointment]:
     return await store.list_everywhere(unit, unit.now - timedelta(days=1), unit.now + FAR, limit)
 
 
-def _booking(appointment: Appointment) -> scheduling.Booking:
+def booking_of(appointment: Appointment) -> scheduling.Booking:
+    """Say whose time a visit takes, and which."""
     return scheduling.Booking(
         appointment.appointment_id,
         appointment.patient_id,
@@ -468,7 +256,8 @@ def _booking(appointment: Appointment) -> scheduling.Booking:
     )
 
 
-def _resources(appointment: Appointment) -> list[scheduling.Resource]:
+def resources_of(appointment: Appointment) -> list[scheduling.Resource]:
+    """Say who is busy during a visit."""
     kinds = scheduling.ResourceKind
     return [
         scheduling.Resource(appointment.practitioner_id, kinds.PRACTITIONER, None),
@@ -476,7 +265,8 @@ def _resources(appointment: Appointment) -> list[scheduling.Resource]:
     ]
 
 
-def _changed(after: Appointment, before: AppointmentStatus | None) -> AppointmentChanged:
+def told_of(after: Appointment, before: AppointmentStatus | None) -> AppointmentChanged:
+    """Write the fact of a visit's step; from nothing, of a new visit."""
     return AppointmentChanged(
         after.appointment_id,
         after.patient_id,

@@ -4,10 +4,11 @@ import asyncio
 import hmac
 from hashlib import sha256
 from io import BytesIO
+from uuid import UUID
 
 import segno
 
-from cliniq.domains.checkin.errors import QrExpired, QrInvalid
+from cliniq.domains.checkin.errors import CheckInPointNotFound, QrExpired, QrInvalid
 from cliniq.domains.checkin.models import (
     Code,
     CodeKind,
@@ -15,9 +16,12 @@ from cliniq.domains.checkin.models import (
     PictureFormat,
     Poster,
     ScanPass,
+    ScanPassSold,
 )
 from cliniq.domains.checkin.rules import (
+    PASS_LIFE,
     ensure_fresh,
+    ensure_honoured,
     key_context,
     read_code,
     read_pass,
@@ -28,7 +32,9 @@ from cliniq.domains.checkin.rules import (
 from cliniq.domains.clinics import api as clinics
 from cliniq.kernel.ids import ClinicId
 from cliniq.kernel.problem import DependencyUnavailable
-from cliniq.platform.db import Database, ReadUnit
+from cliniq.kernel.scope import GuestScope
+from cliniq.platform.db import Database, ReadUnit, open_read_unit
+from cliniq.platform.jobs import Trip
 from cliniq.platform.signing import MAC_BYTES, Keyring, from_text, to_text
 from cliniq.platform.storage import Name, Storage, name_of
 
@@ -129,3 +135,66 @@ async def print_code(storage: Storage, poster: Poster, picture_format: PictureFo
     except (DependencyUnavailable, TimeoutError):
         drawn = drawn or await asyncio.to_thread(draw, poster.url, picture_format)
         return Picture(drawn, is_stored=False)
+
+
+async def print_codes(trip: Trip, told: clinics.PointOpened | clinics.PointRekeyed) -> None:
+    """Have the pictures of a point's printed code ready before anybody asks for them.
+
+    Idempotent: what is in the storage already stays.
+    Raises: CHECK_IN_POINT_NOT_FOUND 404; DEPENDENCY_UNAVAILABLE 503 where the storage is away.
+    """
+    async with trip.open() as unit:
+        point = await get_point(unit, told.check_in_point_id)
+        code = draw_code(trip.tools.keyring, point, CodeKind.PRINTED, unit)
+    url = f"{trip.tools.address}/c/{code}"
+    poster = Poster(point.clinic_id, point.check_in_point_id, url)
+    for picture_format in PictureFormat:
+        if not (await print_code(trip.tools.storage, poster, picture_format)).is_stored:
+            raise DependencyUnavailable("storage")
+
+
+async def exchange(
+    database: Database, keyring: Keyring, text: str, secret_hash: str
+) -> ScanPassSold:
+    """Exchange a code for a scan pass at the first touch, so that a slow login does not matter.
+
+    The pass works only with the secret whose hash is given; the answer tells nothing of patients.
+    Raises: QR_INVALID 404, QR_EXPIRED 409, VERIFICATION_REQUIRED 403.
+    """
+    code = trust_code(keyring, text)
+    wall = database.clocks.wall()
+    ensure_fresh(code, wall)
+    async with open_read_unit(database, GuestScope(ClinicId(code.clinic_id))) as unit:
+        point = await get_honoured_point(unit, code)
+    sold = ScanPass(code, from_text(secret_hash) or b"", wall + PASS_LIFE)
+    return ScanPassSold(
+        seal_pass(keyring, sold),
+        int(PASS_LIFE.total_seconds()),
+        point.clinic_id,
+        point.clinic_name,
+        point.site_name,
+        point.point_name,
+    )
+
+
+async def get_point(unit: ReadUnit, check_in_point_id: UUID) -> clinics.PointInPlace:
+    """Find a check-in point of the clinic.
+
+    Raises: CHECK_IN_POINT_NOT_FOUND 404.
+    """
+    point = await clinics.find_point(unit, check_in_point_id)
+    if point is None:
+        raise CheckInPointNotFound
+    return point
+
+
+async def get_honoured_point(unit: ReadUnit, code: Code) -> clinics.PointInPlace:
+    """Find the point of a code that counts there.
+
+    Raises: QR_INVALID 404, QR_EXPIRED 409, VERIFICATION_REQUIRED 403.
+    """
+    point = await clinics.find_point(unit, code.check_in_point_id)
+    if point is None:
+        raise QrInvalid
+    ensure_honoured(code, point)
+    return point

@@ -133,7 +133,7 @@ async def create_scan_pass(
     """Exchange a code for a scan pass of ten minutes: the first touch, before sign-in."""
     entrance = entrance_of(request)
     await entrance.limits.hit(FIRST_TOUCHES, "first-touch", address_of(request))
-    return await service.exchange(entrance.database, entrance.keyring, body.code, body.secret_hash)
+    return await codes.exchange(entrance.database, entrance.keyring, body.code, body.secret_hash)
 
 
 @router.post(
@@ -228,7 +228,7 @@ async def get_qr_code(
 
     A printed one is kept in the object storage: with a CDN the answer leads there.
     """
-    entrance, point = entrance_of(request), await service.get_point(unit, location_id)
+    entrance, point = entrance_of(request), await codes.get_point(unit, location_id)
     rotating = point.qr_mode is clinics.QrMode.ROTATING
     kind = kind or (CodeKind.ROTATING if rotating else CodeKind.PRINTED)
     text = codes.draw_code(entrance.keyring, point, kind, unit)

@@ -11,10 +11,8 @@ from cliniq.domains.checkin import codes, store
 from cliniq.domains.checkin.errors import (
     AlreadyCheckedIn,
     AppointmentExpired,
-    CheckInPointNotFound,
     CheckInTooEarly,
     NoAppointmentFound,
-    QrInvalid,
     WrongLocation,
 )
 from cliniq.domains.checkin.events import CheckInCompleted, WindowRuleAdded
@@ -22,85 +20,34 @@ from cliniq.domains.checkin.models import (
     Candidate,
     CheckIn,
     Code,
-    CodeKind,
     DeskReceipt,
     Method,
     Outcome,
-    PictureFormat,
-    Poster,
     Receipt,
-    ScanPass,
-    ScanPassSold,
     ScanResult,
     Verdict,
     WalkIn,
     WindowRule,
 )
 from cliniq.domains.checkin.rules import (
-    PASS_LIFE,
     WIDEST,
     Judged,
     choose_window,
-    ensure_fresh,
-    ensure_honoured,
     is_of_today,
     judge,
 )
 from cliniq.domains.clinics import api as clinics
 from cliniq.domains.patients import api as patients
 from cliniq.domains.queue import api as queue
-from cliniq.kernel.ids import ClinicId, new_id
-from cliniq.kernel.problem import DependencyUnavailable, RequestInvalid
+from cliniq.kernel.ids import new_id
+from cliniq.kernel.problem import RequestInvalid
 from cliniq.kernel.record import Record
-from cliniq.kernel.scope import GuestScope
 from cliniq.platform.cached import cached, changed
-from cliniq.platform.db import Database, ReadUnit, Unit, open_read_unit
+from cliniq.platform.db import ReadUnit, Unit
 from cliniq.platform.events import tell
-from cliniq.platform.jobs import Trip
-from cliniq.platform.signing import Keyring, from_text
 
 AROUND = WIDEST + timedelta(days=2)  # whatever may count as today's lies within
 NEXT = timedelta(days=400)
-
-
-async def print_codes(trip: Trip, told: clinics.PointOpened | clinics.PointRekeyed) -> None:
-    """Have the pictures of a point's printed code ready before anybody asks for them.
-
-    Idempotent: what is in the storage already stays.
-    Raises: CHECK_IN_POINT_NOT_FOUND 404; DEPENDENCY_UNAVAILABLE 503 where the storage is away.
-    """
-    async with trip.open() as unit:
-        point = await get_point(unit, told.check_in_point_id)
-        code = codes.draw_code(trip.tools.keyring, point, CodeKind.PRINTED, unit)
-    url = f"{trip.tools.address}/c/{code}"
-    poster = Poster(point.clinic_id, point.check_in_point_id, url)
-    for picture_format in PictureFormat:
-        if not (await codes.print_code(trip.tools.storage, poster, picture_format)).is_stored:
-            raise DependencyUnavailable("storage")
-
-
-async def exchange(
-    database: Database, keyring: Keyring, text: str, secret_hash: str
-) -> ScanPassSold:
-    """Exchange a code for a scan pass at the first touch, so that a slow login does not matter.
-
-    The pass works only with the secret whose hash is given; the answer tells nothing of patients.
-    Raises: QR_INVALID 404, QR_EXPIRED 409, VERIFICATION_REQUIRED 403.
-    """
-    code = codes.trust_code(keyring, text)
-    wall = database.clocks.wall()
-    ensure_fresh(code, wall)
-    async with open_read_unit(database, GuestScope(ClinicId(code.clinic_id))) as unit:
-        point = await _honoured_point(unit, code)
-    sold = ScanPass(code, from_text(secret_hash) or b"", wall + PASS_LIFE)
-    return ScanPassSold(
-        codes.seal_pass(keyring, sold),
-        int(PASS_LIFE.total_seconds()),
-        point.clinic_id,
-        point.clinic_name,
-        point.site_name,
-        point.point_name,
-    )
 
 
 class _Sight(Record, frozen=True):
@@ -267,28 +214,9 @@ async def warm(unit: ReadUnit) -> None:
     await cached(unit, store.RULES)
 
 
-async def get_point(unit: ReadUnit, check_in_point_id: UUID) -> clinics.PointInPlace:
-    """Find a check-in point of the clinic.
-
-    Raises: CHECK_IN_POINT_NOT_FOUND 404.
-    """
-    point = await clinics.find_point(unit, check_in_point_id)
-    if point is None:
-        raise CheckInPointNotFound
-    return point
-
-
-async def _honoured_point(unit: ReadUnit, code: Code) -> clinics.PointInPlace:
-    point = await clinics.find_point(unit, code.check_in_point_id)
-    if point is None:
-        raise QrInvalid
-    ensure_honoured(code, point)
-    return point
-
-
 async def _look(unit: Unit, code: Code) -> _Scan:
     """Find the point, whom the caller speaks for, and what each of their visits of today is."""
-    point = await _honoured_point(unit, code)
+    point = await codes.get_honoured_point(unit, code)
     own = {each.patient_id: each for each in await patients.list_own(unit, unit.person_id)}
     visits = await appointments.list_own(unit, unit.now - AROUND, unit.now + AROUND) if own else []
     zones = {point.site_id: point.zone}

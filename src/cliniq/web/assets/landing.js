@@ -23,6 +23,9 @@ import { sentenceCase } from "./words.js";
 // The doctor's session has a key of its own: a patient may be signed in beside it.
 const api = createApi({ sessionKey: "cliniq.demo-doctor.session" });
 
+const LOOK_AGAIN_MS = 1000;
+const MOST_LOOKS = 60;
+
 /** Show the demo, or leave the page as it is. */
 async function offerDemo() {
   const demo = await api.get("/demo", { signed: false }).catch(() => null);
@@ -72,7 +75,18 @@ async function beginAnew() {
   button.textContent = "It begins anew …";
   const said = await api.post("/demo/resets", {}, { signed: false }).catch(() => null);
   await api.signOut().catch(() => null);
-  setTimeout(() => window.location.reload(), (said ? said.seconds : 2) * 1000);
+  await pause(said ? said.seconds * 1000 : LOOK_AGAIN_MS);
+  for (let look = 0; look < MOST_LOOKS; look += 1) {
+    const demo = await api.get("/demo", { signed: false }).catch(() => null);
+    if (demo) break;
+    await pause(LOOK_AGAIN_MS);
+  }
+  window.location.reload();
+}
+
+/** @param {number} milliseconds */
+function pause(milliseconds) {
+  return new Promise((done) => setTimeout(done, milliseconds));
 }
 
 /**
