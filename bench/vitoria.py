@@ -325,7 +325,7 @@ def _print(
     console = Console(width=110)
     console.print(table)
     console.print(
-        f"{len(lines):,} rows read, {len(seats):,} placed, {len(lines) - len(seats)} left."
+        f"{len(lines):,} rows read, {len(seats):,} placed, {len(lines) - len(seats)} left out."
     )
 
 
