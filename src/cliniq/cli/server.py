@@ -102,7 +102,9 @@ async def up(*, demo: bool, pace: float = 0) -> None:
     RealInstallation.
     """
     settings = load_settings()
-    configure_logs(settings.log_level)
+    # People come and go all the time in a demo that goes: what they are refused is no news.
+    quiet = demo and pace and settings.log_level == "info"
+    configure_logs("warning" if quiet else settings.log_level)
     with configure_traces(settings.otlp_url, "api"), _listening(settings) as listener:
         async with database_urls(settings) as urls:
             await migrate(owner_of(urls), Clocks())
