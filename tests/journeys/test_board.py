@@ -145,6 +145,15 @@ async def test_demo_begins_anew_at_a_click(demo: Served, browser: Browser) -> No
     assert "Traceback" not in demo.said()
 
 
+async def test_demo_that_is_stopped_in_the_middle_says_nothing_of_it(tmp_path: Path) -> None:
+    async with Installation(tmp_path).running("up", "--demo") as demo:
+        await open_doors(demo)
+    said = demo.said()
+    assert "its clinics are open" in said
+    assert "never retrieved" not in said
+    assert "Traceback" not in said
+
+
 async def test_installation_without_a_running_demo_does_not_begin_anew(tmp_path: Path) -> None:
     async with Installation(tmp_path).running("up") as served, served.client() as client:
         answer = await client.post(f"{API}/demo/resets")

@@ -55,7 +55,6 @@ class Day(Clockwork):
         self._busy: dict[UUID, datetime] = {}  # until when patients are seen
         self.rooms: dict[UUID, Room] = {}
         self.boards: dict[UUID, Boards] = {}
-        self.boards_missed = 0
 
     # --- the cast -----------------------------------------------------------------------------
 
@@ -425,11 +424,13 @@ class Day(Clockwork):
             said = f"{answer.body['position']} on the phone, {position} in the line"
             self.ledger.fault("astray", f"ticket {last.ticket} is {said}")
 
+    async def leave(self) -> None:
+        """Take the boards down, however far the day has come."""
+        for each in self.boards.values():
+            await each.close()
+
     async def close(self) -> None:
         """End the day: nobody is left over, and every visit ended as it must have."""
-        for each in self.boards.values():
-            self.boards_missed += each.counts["missed"]
-            await each.close()
         for line in self.ledger.lines.values():
             for ticket in (*line.waiting, *line.called, *line.begun):
                 self.ledger.fault("stuck", f"ticket {ticket} is left over")

@@ -99,8 +99,17 @@ class Play:
 
         Raises: ServerGone.
         """
-        self._began = began = monotonic()
-        first = self.now
+        self._began = monotonic()
+        try:
+            await self._go(dial, speed, seen)
+            await asyncio.gather(*(each.close() for each in self.days))
+        finally:
+            await asyncio.gather(*(each.leave() for each in self.days))
+        seen(self)
+        return self.sum_up()
+
+    async def _go(self, dial: Dial, speed: float, seen: Callable[["Play"], None]) -> None:
+        began, first = monotonic(), self.now
         while not all(each.is_over for each in self.days):
             dial.turn(self.now, 0)
             at_work = [each for each in self.days if not each.is_over]
@@ -112,9 +121,6 @@ class Play:
             elif speed:
                 ahead = (self.now - first).total_seconds() / speed - (monotonic() - began)
                 await asyncio.sleep(max(0, ahead))
-        await asyncio.gather(*(each.close() for each in self.days))
-        seen(self)
-        return self.sum_up()
 
     def sum_up(self) -> Summary:
         """Sum up what has happened so far."""
