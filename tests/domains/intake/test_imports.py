@@ -473,6 +473,21 @@ async def test_file_that_is_sent_is_imported_by_a_job(
     assert (missing.status_code, missing.json()["code"]) == (404, "IMPORT_NOT_FOUND")
 
 
+async def test_file_that_is_sent_several_times_at_once_is_one_import(
+    client: Client, clinic: SomeClinic, admin: Admin
+) -> None:
+    at, headers = f"{PATH}/import?file_name=a.csv", clinic.acting(clinic.admin)
+    answers = await asyncio.gather(
+        *(client.post(at, content=BODY, headers=headers) for _ in range(6))
+    )
+    said = {each.status_code: each.json().get("code", "OK") for each in answers}
+    assert said.items() <= {202: "OK", 409: "IMPORT_RUNNING"}.items()
+    assert len({each.json()["import_id"] for each in answers if each.status_code == 202}) == 1
+    for table in ("import_run", "import_file"):
+        count = f"select count(*) from {table} where clinic_id = $1"  # noqa: S608
+        assert await admin.fetchval(count, clinic.clinic_id) == 1
+
+
 async def test_remarks_come_in_pages(client: Client, desk: Desk, tmp_path: Path) -> None:
     rows = [f"Ann{number}," for number in range(7)]
     run = await desk.bring(write(tmp_path, "p.csv", "given_name,family_name", *rows))

@@ -112,9 +112,12 @@ async def list_remarks(
     """List what is to be told of items, in the order of the source."""
 
 
-@sql("insert into import_file (import_id, name, reading, body) values ($1, $2, $3, $4)")
+@sql("""
+    insert into import_file (import_id, name, reading, body) values ($1, $2, $3, $4)
+    on conflict do nothing
+""")
 async def add_file(unit: Unit, import_id: UUID, file: StoredFile) -> None:
-    """Keep a file until it is imported."""
+    """Keep a file until it is imported. Idempotent: of two who send it at once, both keep it."""
 
 
 @sql("select name, reading, body from import_file where import_id = $1")
