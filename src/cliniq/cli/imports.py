@@ -42,6 +42,10 @@ POOL_SIZE = 2
 MOST_SHOWN = 50
 PAGE = 1_000
 KNOWN = ", ".join(f"*{each}" for each in (*intake.ENDINGS, *sources.PACKED))
+_DONE = (
+    "{} was imported before, as {}: --again imports it once more, and whoever in it has no number"
+    " twice."
+)
 SCOPE = PlatformScope("find a clinic")
 
 Run: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
@@ -49,7 +53,19 @@ ClinicOption = Annotated[str, typer.Option(help="Its id, short name or name.")]
 ReadingOption = Annotated[
     Path | None, typer.Option("--mapping", help="How the file is to be read (TOML).")
 ]
+AgainOption = Annotated[bool, typer.Option(help="Even if it was imported before.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, one object a line.")]
+
+
+class Wanted(Record, frozen=True):
+    """What is to be imported, as it was typed."""
+
+    kind: intake.ImportKind
+    source: Path
+    clinic: str
+    mapping: Path | None
+    again: bool
+    as_json: bool
 
 
 class Told(Record, frozen=True):
@@ -68,20 +84,24 @@ def import_commands(run: Run) -> typer.Typer:
         source: Annotated[Path, typer.Argument(help="FHIR NDJSON or bundles, CSV; packed or not.")],
         clinic: ClinicOption,
         mapping: ReadingOption = None,
+        again: AgainOption = False,  # noqa: FBT002 - typer's way to name a flag
         as_json: JsonOption = False,  # noqa: FBT002 - typer's way to name a flag
     ) -> None:
         """Import patients. Once more goes on where an import was cut off."""
-        run(_import(intake.ImportKind.PATIENTS, source, clinic, mapping, as_json=as_json))
+        wanted = Wanted(intake.ImportKind.PATIENTS, source, clinic, mapping, again, as_json)
+        run(_import(wanted))
 
     @cli.command()
     def appointments(
         source: Annotated[Path, typer.Argument(help="CSV, packed or not.")],
         clinic: ClinicOption,
         mapping: ReadingOption = None,
+        again: AgainOption = False,  # noqa: FBT002 - typer's way to name a flag
         as_json: JsonOption = False,  # noqa: FBT002 - typer's way to name a flag
     ) -> None:
         """Import visits, with what became of them. Once more goes on where it was cut off."""
-        run(_import(intake.ImportKind.APPOINTMENTS, source, clinic, mapping, as_json=as_json))
+        wanted = Wanted(intake.ImportKind.APPOINTMENTS, source, clinic, mapping, again, as_json)
+        run(_import(wanted))
 
     @cli.command("list")
     def list_imports(clinic: ClinicOption) -> None:
@@ -159,9 +179,8 @@ def _paths(kind: intake.ImportKind, source: Path) -> list[Path]:
     return paths
 
 
-async def _import(
-    kind: intake.ImportKind, source: Path, word: str, mapping: Path | None, *, as_json: bool
-) -> None:
+async def _import(wanted: Wanted) -> None:
+    kind, source, word, mapping = wanted.kind, wanted.source, wanted.clinic, wanted.mapping
     reading, paths = _reading(kind, mapping), _paths(kind, source)
     named = intake.source_of(source.name, kind, reading, sources.contents(source, paths))
     async with _database() as database:
@@ -170,22 +189,21 @@ async def _import(
         def opened() -> Opening[Unit]:
             return open_unit(database, WorkScope(clinic_id, f"import {kind}"))
 
-        with _Bar(f"{kind} of {source.name}", sum(each.stat().st_size for each in paths)) as bar:
+        with _Bar(str(kind), sum(each.stat().st_size for each in paths)) as bar:
             files = sources.open_files(source, paths, bar.note)
-            delivery = intake.Delivery(kind, named, reading, files)
+            delivery = intake.Delivery(kind, named, reading, files, wanted.again)
             try:
                 run = await intake.bring_in(opened, database, delivery, bar.told)
+            except intake.ImportDone as done:
+                raise SettingsRefused(_DONE.format(source, done.facts["import_id"])) from done
             except Problem as problem:
                 raise SettingsRefused(f"{problem.code}: {problem.title}.") from problem
-        remarks = Counter[str]()
-        async with open_read_unit(database, WorkScope(clinic_id, "report")) as unit:
-            async for each in _remarks(unit, run.import_id):
-                remarks[each.code] += 1
+        remarks = await _count(database, clinic_id, run.import_id)
     told = Told(run, dict(remarks.most_common()))
-    if as_json:
+    if wanted.as_json:
         typer.echo(msgspec.json.encode(told).decode())
     else:
-        _print(told)
+        _print(told, word)
     if run.state is intake.ImportState.REFUSED:
         sys.exit(1)
 
@@ -233,9 +251,9 @@ async def _remarks(unit: Any, import_id: UUID) -> AsyncIterator[intake.Remark]:
         place, part = found[-1].place, found[-1].part
 
 
-def _print(told: Told) -> None:
+def _print(told: Told, word: str) -> None:
     run = told.run
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(
         f"{run.source}: {run.state}. {run.read:,} read: {run.written:,} new, {run.known:,} known,"
         f" {run.refused:,} refused, {run.skipped:,} that are no {run.kind}."
@@ -243,7 +261,15 @@ def _print(told: Told) -> None:
     for code, count in told.remarks.items():
         console.print(f"  {code}: {count:,}")
     if told.remarks:
-        console.print(f"Every row: cliniq import show {run.import_id} --clinic ... --refusals FILE")
+        console.print(
+            f"Every row: cliniq import show {run.import_id} --clinic {word} --refusals FILE"
+        )
+
+
+async def _count(database: Database, clinic_id: ClinicId, import_id: UUID) -> Counter[str]:
+    """Count what is told of an import's rows, by code."""
+    async with open_read_unit(database, WorkScope(clinic_id, "report")) as unit:
+        return Counter([each.code async for each in _remarks(unit, import_id)])
 
 
 async def _list(word: str) -> None:
@@ -269,7 +295,7 @@ async def _show(import_id: UUID, word: str, report: Path | None) -> None:
                 raise SettingsRefused(f"{no.title}.") from no
             remarks = [each async for each in _remarks(unit, import_id)]
     if report is None:
-        _print(Told(run, dict(Counter(each.code for each in remarks).most_common())))
+        _print(Told(run, dict(Counter(each.code for each in remarks).most_common())), word)
         table = Table("file", "line", "column", "code", "reason")
         for each in remarks[:MOST_SHOWN]:
             table.add_row(each.file, str(each.line), each.column or "", each.code, each.reason)

@@ -19,7 +19,7 @@ from cliniq.app import House, tools_of
 from cliniq.cli import sources
 from cliniq.domains.intake import api as intake
 from cliniq.domains.intake import jobs, service
-from cliniq.domains.intake.errors import ImportRunning
+from cliniq.domains.intake.errors import ImportDone, ImportRunning
 from cliniq.domains.intake.models import Kept
 from cliniq.domains.patients import api as patients
 from cliniq.kernel.ids import new_id
@@ -53,6 +53,8 @@ class Desk:
         source: Path,
         kind: intake.ImportKind = PATIENTS,
         reading: intake.Reading | None = None,
+        *,
+        again: bool = False,
     ) -> intake.ImportRun:
         reading, paths = reading or intake.Reading(), sources.list_paths(source)
         delivery = intake.Delivery(
@@ -60,6 +62,7 @@ class Desk:
             intake.source_of(source.name, kind, reading, sources.contents(source, paths)),
             reading,
             sources.open_files(source, paths),
+            again,
         )
         database = self.house.entrance.database
         return await intake.bring_in(self.opened, database, delivery, self.told)
@@ -135,7 +138,9 @@ async def test_rows_are_taken_or_explained_one_by_one(
         (6, "family_name", "VALUE_MISSING"),
     ]
     assert [each.part for each in remarks] == [0, 0, 0, 0, 1]
-    again = await desk.bring(source, reading=reading)
+    with pytest.raises(ImportDone):
+        await desk.bring(source, reading=reading)
+    again = await desk.bring(source, reading=reading, again=True)
     assert again.import_id != run.import_id
     assert counts(again) == {"read": 6, "written": 0, "known": 3, "refused": 3, "skipped": 0}
     assert (await left(admin, desk.clinic))["patient"] == 2
@@ -152,7 +157,7 @@ async def test_one_source_is_imported_by_one_at_a_time(
     done = [each for each in answers if isinstance(each, intake.ImportRun)]
     lost = [each for each in answers if not isinstance(each, intake.ImportRun)]
     assert done
-    assert {type(each) for each in lost} <= {ImportRunning}
+    assert {type(each) for each in lost} <= {ImportRunning, ImportDone}
     left_over = await left(admin, desk.clinic)
     assert left_over["patient"] == 100
     assert {each.written for each in done} <= {100, 0}
@@ -272,7 +277,7 @@ async def test_visits_are_taken_or_explained_one_by_one(
         clinic.clinic_id,
     )
     assert [each["status"] for each in rows] == ["completed", "no_show", "cancelled"]
-    again = await desk.bring(source, VISITS)
+    again = await desk.bring(source, VISITS, again=True)
     assert counts(again) == {"read": 10, "written": 0, "known": 4, "refused": 6, "skipped": 0}
 
 
@@ -469,6 +474,9 @@ async def test_file_that_is_sent_is_imported_by_a_job(
     assert trip.told[-1][0] == trip.told[-1][1] == len(body)
     await service.import_kept(trip, Kept(UUID(run["import_id"])))  # once more does nothing
     assert (await left(admin, clinic))["patient"] == 1
+    done = await client.post(f"{PATH}/import?file_name=a.csv", content=body, headers=headers)
+    assert (done.status_code, done.json()["code"]) == (409, "IMPORT_DONE")
+    assert done.json()["import_id"] == run["import_id"]
     missing = await client.get(f"{PATH}/imports/{new_id()}", headers=headers)
     assert (missing.status_code, missing.json()["code"]) == (404, "IMPORT_NOT_FOUND")
 

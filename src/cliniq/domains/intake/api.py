@@ -1,6 +1,6 @@
 """The only door into the intake room: for composition roots, nobody else depends on it."""
 
-from cliniq.domains.intake.errors import FileKindUnknown, ImportNotFound, ReadingInvalid
+from cliniq.domains.intake.errors import FileKindUnknown, ImportDone, ImportNotFound, ReadingInvalid
 from cliniq.domains.intake.models import (
     IdentifierColumn,
     ImportKind,
@@ -42,6 +42,7 @@ __all__ = [
     "FileKind",
     "FileKindUnknown",
     "IdentifierColumn",
+    "ImportDone",
     "ImportKind",
     "ImportNotFound",
     "ImportRun",

@@ -1,5 +1,7 @@
 """Every refusal this room can utter; why single rows are refused, `models.Reason` says."""
 
+from uuid import UUID
+
 from cliniq.kernel.problem import Conflict, NotFound, RuleBroken
 
 
@@ -15,6 +17,16 @@ class ImportRunning(Conflict):
 
     code = "IMPORT_RUNNING"
     title = "This file is being imported already"
+
+
+class ImportDone(Conflict):
+    """The same file was imported before, as `import_id`: who has no number would come twice."""
+
+    code = "IMPORT_DONE"
+    title = "This file was imported before"
+
+    def __init__(self, import_id: UUID) -> None:
+        super().__init__(import_id=str(import_id))
 
 
 class ReadingInvalid(RuleBroken):

@@ -28,7 +28,11 @@ MayRead = Annotated[ReadUnit, may_read(Permission.PATIENTS_IMPORT)]
     "/import",
     status_code=202,
     responses=problems(
-        Forbidden, errors.FileKindUnknown, errors.ReadingInvalid, errors.ImportRunning
+        Forbidden,
+        errors.FileKindUnknown,
+        errors.ReadingInvalid,
+        errors.ImportRunning,
+        errors.ImportDone,
     ),
     **terms(largest_file=LARGEST_FILE),
 )

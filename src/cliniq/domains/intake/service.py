@@ -17,7 +17,12 @@ from cliniq.domains.appointments import api as appointments
 from cliniq.domains.clinics import api as clinics
 from cliniq.domains.intake import store
 from cliniq.domains.intake.drafts import Draft, VisitRow, draft
-from cliniq.domains.intake.errors import ImportNotFound, ImportRunning, ReadingInvalid
+from cliniq.domains.intake.errors import (
+    ImportDone,
+    ImportNotFound,
+    ImportRunning,
+    ReadingInvalid,
+)
 from cliniq.domains.intake.models import (
     Counts,
     Fault,
@@ -93,12 +98,16 @@ def source_of(
 
 
 class Delivery(Record, frozen=True):
-    """What is to be imported, and how it is read. `files` are the source's, to be read once."""
+    """What is to be imported, and how it is read. `files` are the source's, to be read once.
+
+    `again`: even if it was imported to its end before; who has no number comes twice then.
+    """
 
     kind: ImportKind
     source: Source
     reading: Reading
     files: Iterable[File]
+    again: bool = False
 
 
 async def bring_in(opened: Opened, database: Database, delivery: Delivery, told: Told) -> ImportRun:
@@ -106,11 +115,15 @@ async def bring_in(opened: Opened, database: Database, delivery: Delivery, told:
 
     What is read is written in transactions of `BATCH` items, each with how far it has come: so a
     source that was cut off at any moment ends as one that was not. The files are read beside.
-    Raises: READING_INVALID 409; IMPORT_RUNNING 409 where a rival goes on with the same source.
+    Raises: READING_INVALID 409; IMPORT_DONE 409 for one that was imported to its end before;
+    IMPORT_RUNNING 409 where a rival goes on with the same source.
     """
     kind, reading = delivery.kind, delivery.reading
     ensure_readable(reading, kind)
     async with opened() as unit:
+        done = await store.find_completed(unit, kind, delivery.source.digest)
+        if done is not None and not delivery.again:
+            raise ImportDone(done.import_id)
         run = await begin(unit, kind, delivery.source)
     await told(run)
     batches = _batches(delivery, run.read)
@@ -382,7 +395,7 @@ async def keep_file(unit: Unit, kind: ImportKind, file: StoredFile) -> ImportRun
     """Begin an import with a file that is kept until then.
 
     Raises: FILE_KIND_UNKNOWN 409, READING_INVALID 409; IMPORT_RUNNING 409 for a file that waits for
-    its import already.
+    its import already; IMPORT_DONE 409 for one that was imported before.
     """
     reading = read_reading(file.reading, is_toml=False)
     ensure_readable(reading, kind)
@@ -390,6 +403,8 @@ async def keep_file(unit: Unit, kind: ImportKind, file: StoredFile) -> ImportRun
     source = source_of(file.name, kind, reading, [(file.name, [file.body])])
     if await store.find_running(unit, kind, source.digest):
         raise ImportRunning
+    if done := await store.find_completed(unit, kind, source.digest):
+        raise ImportDone(done.import_id)
     run = await begin(unit, kind, source)
     await store.add_file(unit, run.import_id, file)
     return run
@@ -399,7 +414,8 @@ async def import_kept(trip: Trip, kept: Kept) -> None:
     """Import a file that is kept, from where an earlier run of the job has ended.
 
     Idempotent: what has ended stays as it is.
-    Raises: IMPORT_NOT_FOUND 404; IMPORT_RUNNING 409 where a rival goes on with it;
+    Raises: IMPORT_NOT_FOUND 404; IMPORT_RUNNING 409 where a rival goes on with it; IMPORT_DONE 409
+    where a rival has ended it meanwhile;
     READING_INVALID 409 and FILE_KIND_UNKNOWN 409 for what only a newer release understands.
     """
     async with trip.open() as unit:

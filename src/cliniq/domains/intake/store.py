@@ -45,6 +45,16 @@ async def find_running(unit: ReadUnit, kind: ImportKind, digest: bytes) -> Impor
 @sql("""
     select import_id, kind, source, state, read, written, known, refused, skipped, started_at,
         ended_at
+    from import_run where kind = $1 and digest = $2 and state = 'completed'
+    order by started_at desc, import_id desc limit 1
+""")
+async def find_completed(unit: ReadUnit, kind: ImportKind, digest: bytes) -> ImportRun | None:
+    """Find the latest import of a source that was read to its end."""
+
+
+@sql("""
+    select import_id, kind, source, state, read, written, known, refused, skipped, started_at,
+        ended_at
     from import_run where import_id = $1
 """)
 async def find_run(unit: ReadUnit, import_id: UUID) -> ImportRun | None:
