@@ -397,9 +397,13 @@ async def _import(
 
     async def told(_run: intake.ImportRun) -> None: ...
 
-    run = await intake.bring_in(
-        lambda: open_unit(database, WorkScope(clinic_id, "import")), database, delivery, told
-    )
+    try:
+        run = await intake.bring_in(
+            lambda: open_unit(database, WorkScope(clinic_id, "import")), database, delivery, told
+        )
+    except intake.ImportDone:
+        print(f"{source.name}: imported before", flush=True)
+        return
     print(
         f"{source.name}: {run.read} read, {run.written} new, {run.known} known,"
         f" {run.refused} refused",
