@@ -1,8 +1,8 @@
 """The composition root of the web process; with `cli` and `demo`, all that knows every room."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -58,6 +58,7 @@ from cliniq.platform.outbound.client import Outbound, open_outbound
 from cliniq.platform.passwords import Passwords
 from cliniq.platform.redis_bus import open_bus
 from cliniq.platform.relay import Bell, Forward, Relay
+from cliniq.platform.sealing import Sealer
 from cliniq.platform.signing import Keyring
 from cliniq.platform.slow import slow_log
 from cliniq.platform.storage import open_storage
@@ -128,8 +129,9 @@ async def open_house(
         passwords = stack.enter_context(Passwords())
         pulse = await enter(open_pulse(dsn, backends))
         outbound = await enter(open_outbound(clocks.wall, metrics))
+        opening = partial(open_database, dsn, pool_size, clocks, pooler=backends.pooler)
         cache, database, bus, bell = await _open_base(
-            stack, dsn, pool_size, clocks, backends, metrics
+            stack, opening, backends, metrics, Sealer(keyring)
         )
         forward = _forwarding(promises or NO_PROMISES, cache)
         hub, relay = Hub(bus), Relay(database, bus, bell, forward)
@@ -148,11 +150,10 @@ async def open_house(
 
 async def _open_base(
     stack: AsyncExitStack,
-    dsn: str,
-    pool_size: int,
-    clocks: Clocks,
+    opening: Callable[[Beside], AbstractAsyncContextManager[Database]],
     backends: Backends,
     metrics: Metrics,
+    sealer: Sealer,
 ) -> tuple[Cache, Database, Bus, Bell]:
     """Open the database and what stands beside it."""
     bus = await stack.enter_async_context(open_bus(backends.redis_url))
@@ -160,9 +161,8 @@ async def _open_base(
     metrics.show([CacheCounts(cache.counts)])
     bell = Bell(bus)
     slow = slow_log(backends.slow_query_ms, metrics.count_slow)
-    beside = Beside(bell.ring, lane_waker(bus), cache, slow)
-    opening = open_database(dsn, pool_size, clocks, beside, pooler=backends.pooler)
-    return cache, await stack.enter_async_context(opening), bus, bell
+    beside = Beside(bell.ring, lane_waker(bus), cache, slow, sealer)
+    return cache, await stack.enter_async_context(opening(beside)), bus, bell
 
 
 def tools_of(house: House, address: str) -> Tools:

@@ -46,8 +46,8 @@ site                 clinic=here person=clinics
 # Of the installation, not of a clinic, and in nobody's sight but the platform's, if that.
 UNWALLED = set(
     "account detached_partition installation_role job_pace job_progress job_tick limit_window "
-    "live_epoch live_pass partitioned process rehearsal relay relay_lease role_grant schema_step "
-    "session".split()
+    "live_epoch live_pass outgoing_message partitioned process rehearsal relay relay_lease "
+    "role_grant schema_step session".split()
 )
 # Not our tables: as pgqueuer makes them, so that its release and our migration can be compared.
 # They hold ids and words of our own; who may read a clinic's jobs is the platform alone.
@@ -83,6 +83,7 @@ clinic   import_run           select insert update
 clinic   membership           select insert delete
 clinic   mrn_roll             select insert update
 clinic   outbox               insert
+clinic   outgoing_message     insert
 clinic   outbox_number        usage
 clinic   patient              select insert update
 clinic   patient_identifier   select insert
@@ -106,6 +107,7 @@ person   guardianship         select
 person   idempotency_key      select insert
 person   membership           select
 person   outbox               insert
+person   outgoing_message     insert
 person   outbox_number        usage
 person   patient              select
 person   patient_identifier   select
@@ -127,6 +129,7 @@ platform job_tick             select insert update
 platform live_pass            select insert delete
 platform membership           select insert
 platform outbox               select insert delete
+platform outgoing_message     select insert delete
 platform outbox.is_forwarded  update
 platform outbox_held          select insert delete
 platform person               select insert update

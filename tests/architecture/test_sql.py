@@ -24,8 +24,9 @@ NAME_THE_CLINIC = {
 }
 
 SPEAK_SQL = set(
-    "db events_store health idempotency_store jobs_store limits_store live_store migrate "
-    "partitions_store processes_store provision rehearsal rehearsal_store relay_store sql".split()
+    "db events_store health idempotency_store jobs_store limits_store live_store "
+    "messages_store migrate partitions_store processes_store provision rehearsal rehearsal_store "
+    "relay_store sql".split()
 )
 
 

@@ -53,6 +53,7 @@ OWNED = {
     " take_turns wind_back_turns",
     "limits": "limit_window",
     "live": "live_epoch live_pass",
+    "messages": "outgoing_message",
     "partitions": "detach_partition detached_partition drop_partition list_partitions "
     "read_partition take_time",
     "processes": "process",

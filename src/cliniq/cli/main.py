@@ -18,7 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from cliniq import __version__
 from cliniq import app as composition
-from cliniq.cli import archives, checks, facts, server, work
+from cliniq.cli import archives, checks, facts, outbox, server, work
 from cliniq.cli import simulate as simulation
 from cliniq.cli.crews import CrewFailed
 from cliniq.cli.imports import import_commands
@@ -57,6 +57,8 @@ held = typer.Typer(no_args_is_help=True, help="Facts that are held, and their re
 cli.add_typer(held, name="facts")
 parts = typer.Typer(no_args_is_help=True, help="What is cut by time, and its end.")
 cli.add_typer(parts, name="partitions")
+letters = typer.Typer(no_args_is_help=True, help="Messages that were asked for.")
+cli.add_typer(letters, name="outbox")
 console = Console(stderr=True)
 
 MetricsPort = Annotated[
@@ -242,6 +244,15 @@ def list_facts() -> None:
 def release_facts() -> None:
     """Have all of them passed on again, once what kept them is mended."""
     _run(facts.release_held())
+
+
+@letters.command("show")
+def show_outbox(
+    to: Annotated[str | None, typer.Option(help="Only those to this address.")] = None,
+    most: Annotated[int, typer.Option(min=1, max=10_000, help="At the most.")] = 50,
+) -> None:
+    """Show messages with their codes and links, the newest first: until something delivers them."""
+    _run(outbox.show_outbox(Console(), to, most))
 
 
 @cli.command()

@@ -36,6 +36,7 @@ from cliniq.kernel.scope import (
 from cliniq.platform import traces
 from cliniq.platform.cache import Cache, Key
 from cliniq.platform.clock import Clocks
+from cliniq.platform.sealing import Sealer
 from cliniq.platform.slow import NEVER_SLOW, SlowLog
 
 T = TypeVar("T")
@@ -117,6 +118,7 @@ class Beside:
     wake_lane: Callable[[str], None] = lambda _lane: None  # all workers, where a lane has jobs
     cache: Cache | None = None  # without one, everything is asked for
     slow: SlowLog = NEVER_SLOW
+    sealer: Sealer | None = None  # without one, nobody is written to
 
 
 ALONE = Beside()

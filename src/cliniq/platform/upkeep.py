@@ -10,7 +10,7 @@ import structlog
 
 from cliniq.kernel.problem import DependencyUnavailable
 from cliniq.kernel.scope import PlatformScope
-from cliniq.platform import events_store, limits_store, live_store, relay_store
+from cliniq.platform import events_store, limits_store, live_store, messages, relay_store
 from cliniq.platform.db import Database, open_unit
 from cliniq.platform.idempotency import drop_stale_keys
 from cliniq.platform.limits_durable import STALE
@@ -47,6 +47,7 @@ async def upkeep(database: Database) -> list[str]:
         await live_store.drop_stale_passes(unit, unit.wall)
         await relay_store.forget_dead(unit, unit.wall)
         await limits_store.drop_stale_windows(unit, unit.wall - STALE)
+        await messages.drop_old(unit)
     await drop_stale_keys(database)
     for name in opened:
         log.info("opened a partition", partition=name)
