@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typing_extensions import override
 
 from cliniq.platform.signing import Keyring
 
@@ -23,6 +24,7 @@ class Sealer:
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
 
+    @override
     def __repr__(self) -> str:
         return "Sealer()"
 
